@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_CLIENT_ACTIVE_CALLS_H_
+#define MNEME_CLIENT_ACTIVE_CALLS_H_
+
+#include <grpcpp/client_context.h>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+
+namespace mneme::client {
+
+// The calls a client has under way, so that all of them can be cancelled from
+// another thread. Thread-safe.
+class ActiveCalls {
+ public:
+  // Cancels what runs, and whatever is registered from now on.
+  void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  friend class ActiveCall;
+
+  absl::Mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::flat_hash_set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A context that is registered while this lives.
+class ActiveCall {
+ public:
+  explicit ActiveCall(ActiveCalls* calls);
+  ~ActiveCall();
+  ActiveCall(const ActiveCall&) = delete;
+  ActiveCall& operator=(const ActiveCall&) = delete;
+
+  grpc::ClientContext& context() { return context_; }
+
+ private:
+  ActiveCalls* const calls_;
+  grpc::ClientContext context_;
+};
+
+}  // namespace mneme::client
+
+#endif  // MNEME_CLIENT_ACTIVE_CALLS_H_

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Mneme server from C++.
+//
+//   auto client = Client::Connect("127.0.0.1:7600");
+//   v1::GenerateRequest request;
+//   request.set_session("sessions/alice");
+//   request.set_text("Where did I leave my keys? ");
+//   auto end = (*client)->Generate(request, [](const auto& answer) {
+//     std::cout << answer.text() << std::flush;
+//     return absl::OkStatus();
+//   });
+//
+// Errors are the server's status codes; ReasonOf in status.h tells the
+// machine-readable reason. UNAVAILABLE without a reason means that no server
+// answered.
+#ifndef MNEME_CLIENT_CLIENT_H_
+#define MNEME_CLIENT_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mneme/v1/memory.pb.h"
+#include "mneme/v1/models.pb.h"
+#include "mneme/v1/sessions.pb.h"
+
+namespace mneme::client {
+
+struct ClientOptions {
+  // Deadline of each call that is not a stream.
+  absl::Duration metadata_timeout = absl::Seconds(10);
+};
+
+// Gives the next piece of a text: at least one byte, at most `max_bytes`, or
+// nothing at its end. An error ends the call that reads it.
+using TextSource =
+    std::function<absl::StatusOr<std::string>(int64_t max_bytes)>;
+
+// The same for token ids.
+using TokenSource =
+    std::function<absl::StatusOr<std::vector<int32_t>>(int64_t max_tokens)>;
+
+struct AppendOptions {
+  // If set, has to be the session's uid; protects from writing into another
+  // session of the same name.
+  std::string uid = {};
+  // Payload of one message in bytes, from 1 (a token counts 4, and one always
+  // fits). The server's limits cap it. Leaves no trace in the session.
+  int64_t message_bytes = 64 * 1024;
+  // Where the source's first byte or token belongs in the history. What the
+  // session holds already is compared and not applied again. Default: the
+  // session's end.
+  std::optional<int64_t> start_offset = {};
+  // Cuts off another stream that writes to the session.
+  bool takeover = false;
+  // Called with each message of the server, on a thread of the call.
+  std::function<void(const v1::AppendResponse&)> on_response = {};
+};
+
+struct AppendResult {
+  // The history's part that the source became.
+  int64_t start_offset = 0;
+  int64_t end_offset = 0;
+  // As the session was found.
+  v1::AppendResponse::Opened opened;
+  // As it was left; the default if the server had nothing to acknowledge.
+  v1::AppendResponse::Ack ack;
+  // False if a duplicate was too old for the server to compare.
+  bool verified = true;
+  // Whether anything was there already.
+  bool duplicate = false;
+};
+
+struct ScoreOptions {
+  // Payload of one message in bytes, from 1 (a token counts 4, and one always
+  // fits). Leaves no trace in the result.
+  int64_t message_bytes = 64 * 1024;
+  // Called with each message of the server, on a thread of the call.
+  std::function<void(const v1::ScoreResponse&)> on_response = {};
+};
+
+struct ScoreResult {
+  v1::ScoreTotals totals;
+  v1::ScoreResponse::Finished finished;
+};
+
+// A connection to one server. Thread-safe; every call blocks its thread.
+class Client {
+ public:
+  // `address` is host:port or unix:path. Does not wait for the connection:
+  // the first call finds out whether a server is there.
+  // INVALID_ARGUMENT: the address is empty.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(
+      const std::string& address, const ClientOptions& options = {});
+
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  absl::StatusOr<v1::Session> CreateSession(
+      const v1::CreateSessionRequest& request);
+  absl::StatusOr<v1::Session> GetSession(const v1::GetSessionRequest& request);
+  // One page.
+  absl::StatusOr<v1::ListSessionsResponse> ListSessions(
+      const v1::ListSessionsRequest& request);
+  absl::Status DeleteSession(const v1::DeleteSessionRequest& request);
+
+  absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
+  // One page.
+  absl::StatusOr<v1::ListModelsResponse> ListModels(
+      const v1::ListModelsRequest& request);
+
+  // Adds everything `source` gives to `session` (`sessions/{session}`).
+  // Returns when all of it is absorbed and, where the session's durability is
+  // FSYNC, durable. Holds no more than one message: unacknowledged payload
+  // stays within the credit that the server gives.
+  //
+  // On error what was acknowledged stays in the session; the call can be
+  // repeated with `start_offset`. Also FAILED_PRECONDITION: a text for a
+  // token session, or the reverse. When `source` fails, what it gave before
+  // is finished first and its error returned.
+  absl::StatusOr<AppendResult> AppendText(const std::string& session,
+                                          const TextSource& source,
+                                          const AppendOptions& options = {});
+  absl::StatusOr<AppendResult> AppendTokens(const std::string& session,
+                                            const TokenSource& source,
+                                            const AppendOptions& options = {});
+
+  // Calls `on_response` on this thread with each message, the last included.
+  // An error from it cancels the generation and is returned.
+  absl::StatusOr<v1::GenerateResponse::Finished> Generate(
+      const v1::GenerateRequest& request,
+      const std::function<absl::Status(const v1::GenerateResponse&)>&
+          on_response);
+
+  // Scores everything `source` gives, as `open` says.
+  absl::StatusOr<ScoreResult> ScoreText(const v1::ScoreRequest::Open& open,
+                                        const TextSource& source,
+                                        const ScoreOptions& options = {});
+  absl::StatusOr<ScoreResult> ScoreTokens(const v1::ScoreRequest::Open& open,
+                                          const TokenSource& source,
+                                          const ScoreOptions& options = {});
+
+  // Ends the calls that run, and every later one, with CANCELLED. A call that
+  // waits for its source ends when the source returns.
+  void CancelAll();
+
+ private:
+  struct Stubs;
+
+  Client(std::unique_ptr<Stubs> stubs, const ClientOptions& options);
+
+  const ClientOptions options_;
+  const std::unique_ptr<Stubs> stubs_;
+};
+
+}  // namespace mneme::client
+
+#endif  // MNEME_CLIENT_CLIENT_H_

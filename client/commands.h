@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands of `mneme`: what each was asked for, and the doing of it. All
+// print their result on standard output and return what went wrong.
+#ifndef MNEME_CLIENT_COMMANDS_H_
+#define MNEME_CLIENT_COMMANDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "client/cli.h"
+
+namespace mneme::client {
+
+// Sessions and models are named by id or by full resource name.
+
+struct CreateSessionArgs {
+  std::string session;
+  std::string model;                // Empty: the server's choice.
+  std::string unit;                 // "text", "tokens"; empty: the model's.
+  std::vector<std::string> labels;  // "key=value" each.
+  int64_t ttl_seconds = 0;          // 0: lives until deleted.
+};
+
+struct ListSessionsArgs {
+  std::string filter;
+};
+
+struct SessionArgs {
+  std::string session;
+};
+
+absl::Status RunSessionsCreate(const Cli& cli, const CreateSessionArgs& args);
+absl::Status RunSessionsList(const Cli& cli, const ListSessionsArgs& args);
+absl::Status RunSessionsShow(const Cli& cli, const SessionArgs& args);
+absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args);
+
+struct ModelArgs {
+  std::string model;
+};
+
+absl::Status RunModelsList(const Cli& cli);
+absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args);
+
+struct AppendArgs {
+  std::string session;
+  std::string file = "-";
+  int64_t message_bytes = 64 * 1024;
+  std::optional<int64_t> start_offset;
+  bool tokens = false;    // The file holds token ids, not text.
+  bool takeover = false;  // Cuts off another writer.
+};
+
+struct GenerateArgs {
+  std::string session;
+  std::string prompt;
+  bool tokens = false;  // Prompt and answer are token ids, not text.
+  int32_t max_tokens = 0;
+  std::optional<float> temperature;
+  int32_t top_k = 0;
+  std::optional<float> top_p;
+  float min_p = 0;
+  std::optional<float> typical_p;
+  std::optional<float> repetition_penalty;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  bool no_commit = false;  // Leaves no trace in the session.
+  std::string request_id;
+};
+
+struct ScoreArgs {
+  std::string session;
+  std::string file = "-";
+  int64_t message_bytes = 64 * 1024;
+  bool tokens = false;    // The file holds token ids, not text.
+  bool detailed = false;  // Prints each token.
+  bool commit = false;    // Makes the text part of the history.
+};
+
+absl::Status RunAppend(const Cli& cli, const AppendArgs& args);
+absl::Status RunGenerate(const Cli& cli, const GenerateArgs& args);
+absl::Status RunScore(const Cli& cli, const ScoreArgs& args);
+
+}  // namespace mneme::client
+
+#endif  // MNEME_CLIENT_COMMANDS_H_

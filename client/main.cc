@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `mneme`: the command line. This file turns arguments into structs and
+// signals into cancellation; the commands are in commands_*.cc.
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "client/cli.h"
+#include "client/client.h"
+#include "client/commands.h"
+
+namespace mneme::client {
+namespace {
+
+// Cancels a client's calls at the first SIGINT or SIGTERM and ends the program
+// at the second. Has to be made before any other thread, because threads
+// inherit the blocked signals.
+class Interrupter {
+ public:
+  Interrupter() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    // A closed standard output shows as an error of the write.
+    signal(SIGPIPE, SIG_IGN);
+  }
+
+  // From now on; `client` has to live as long as the program.
+  void Start(Client* client) {
+    std::thread([this, client] {
+      int number = 0;
+      sigwait(&signals_, &number);
+      interrupted_ = true;
+      client->CancelAll();
+      sigwait(&signals_, &number);
+      _exit(kExitInterrupted);
+    }).detach();
+  }
+
+  const std::atomic<bool>& interrupted() const { return interrupted_; }
+
+ private:
+  sigset_t signals_;
+  std::atomic<bool> interrupted_ = false;
+};
+
+using Command = std::function<absl::Status(const Cli&)>;
+
+// Each Add function adds commands to `app`; the one that was chosen sets
+// `command`.
+
+void AddSessions(CLI::App* app, Command* command) {
+  CLI::App* sessions = app->add_subcommand("sessions", "Manage sessions");
+  sessions->require_subcommand(1);
+
+  auto create = std::make_shared<CreateSessionArgs>();
+  CLI::App* sub = sessions->add_subcommand("create", "Make an empty session");
+  sub->add_option("session", create->session, "Its id")->required();
+  sub->add_option("--model", create->model,
+                  "The model; needed if the server has several");
+  sub->add_option("--unit", create->unit, "What offsets count")
+      ->check(CLI::IsMember({"text", "tokens"}));
+  sub->add_option("--label", create->labels, "KEY=VALUE; repeatable")
+      ->check([](const std::string& label) -> std::string {
+        return label.find('=') == std::string::npos ? "wanted KEY=VALUE" : "";
+      })
+      ->allow_extra_args(false);
+  sub->add_option("--ttl", create->ttl_seconds,
+                  "Seconds without use after which it expires")
+      ->check(CLI::NonNegativeNumber);
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsCreate(cli, *create); };
+  });
+
+  auto list = std::make_shared<ListSessionsArgs>();
+  sub = sessions->add_subcommand("list", "List sessions");
+  sub->add_option("--filter", list->filter,
+                  "E.g. 'labels.user = anna AND state_tier = HOT'");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsList(cli, *list); };
+  });
+
+  auto session = std::make_shared<SessionArgs>();
+  sub = sessions->add_subcommand("show", "Show one session");
+  sub->add_option("session", session->session, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsShow(cli, *session); };
+  });
+
+  sub = sessions->add_subcommand("delete", "Delete a session at once");
+  sub->add_option("session", session->session, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsDelete(cli, *session); };
+  });
+}
+
+void AddModels(CLI::App* app, Command* command) {
+  CLI::App* models = app->add_subcommand("models", "Look at models");
+  models->require_subcommand(1);
+
+  CLI::App* sub = models->add_subcommand("list", "List models");
+  sub->callback([=] { *command = RunModelsList; });
+
+  auto model = std::make_shared<ModelArgs>();
+  sub = models->add_subcommand("show", "Show one model");
+  sub->add_option("model", model->model, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunModelsShow(cli, *model); };
+  });
+}
+
+void AddAppend(CLI::App* app, Command* command) {
+  auto args = std::make_shared<AppendArgs>();
+  CLI::App* sub =
+      app->add_subcommand("append", "Add a file to a session's history");
+  sub->add_option("session", args->session, "The session's id")->required();
+  sub->add_option("file", args->file, "The file; - is standard input")
+      ->capture_default_str();
+  sub->add_option("--message-bytes", args->message_bytes,
+                  "Payload of one message; leaves no trace in the session")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--start-offset", args->start_offset,
+                  "Where the file's beginning belongs in the history; what is "
+                  "there already is compared and skipped")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--tokens", args->tokens,
+                "The file holds token ids, separated by white space");
+  sub->add_flag("--takeover", args->takeover, "Cut off another writer");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunAppend(cli, *args); };
+  });
+}
+
+void AddGenerate(CLI::App* app, Command* command) {
+  auto args = std::make_shared<GenerateArgs>();
+  CLI::App* sub =
+      app->add_subcommand("generate", "Write from a session's memory");
+  sub->add_option("session", args->session, "The session's id")->required();
+  sub->add_option("--prompt", args->prompt, "Appended before generating");
+  sub->add_flag("--tokens", args->tokens,
+                "Prompt and answer are token ids, separated by white space");
+  sub->add_option("--max-tokens", args->max_tokens,
+                  "Tokens to generate at most")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--temperature", args->temperature,
+                  "0 takes the likeliest token");
+  sub->add_option("--top-k", args->top_k, "Keep the K likeliest tokens");
+  sub->add_option("--top-p", args->top_p,
+                  "Keep the likeliest tokens that together have this "
+                  "probability");
+  sub->add_option("--min-p", args->min_p,
+                  "Keep tokens at least this likely relative to the best");
+  sub->add_option("--typical-p", args->typical_p,
+                  "Keep the most typical tokens of this mass");
+  sub->add_option("--repetition-penalty", args->repetition_penalty,
+                  "Divide what speaks for recent tokens");
+  sub->add_option("--presence-penalty", args->presence_penalty,
+                  "Subtracted once for recent tokens");
+  sub->add_option("--frequency-penalty", args->frequency_penalty,
+                  "Subtracted for each time a token is recent");
+  sub->add_option("--seed", args->seed, "Start of the random numbers");
+  sub->add_option("--stop", args->stop, "End before this text; repeatable")
+      ->allow_extra_args(false);
+  sub->add_flag("--ignore-eos,!--stop-at-eos", args->ignore_eos,
+                "Go on after the model's end-of-text token");
+  sub->add_flag("--no-commit", args->no_commit,
+                "Leave no trace in the session");
+  sub->add_option("--request-id", args->request_id,
+                  "The same id attaches to the same answer again");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunGenerate(cli, *args); };
+  });
+}
+
+void AddScore(CLI::App* app, Command* command) {
+  auto args = std::make_shared<ScoreArgs>();
+  CLI::App* sub = app->add_subcommand(
+      "score", "Tell how likely a file is after a session's history");
+  sub->add_option("session", args->session, "The session's id")->required();
+  sub->add_option("file", args->file, "The file; - is standard input")
+      ->capture_default_str();
+  sub->add_option("--message-bytes", args->message_bytes,
+                  "Payload of one message; leaves no trace in the result")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_flag("--tokens", args->tokens,
+                "The file holds token ids, separated by white space");
+  sub->add_flag("--detail", args->detailed,
+                "Print offset, id and log probability of each token");
+  sub->add_flag("--commit", args->commit,
+                "Make the file part of the session's history");
+  sub->callback(
+      [=] { *command = [=](const Cli& cli) { return RunScore(cli, *args); }; });
+}
+
+struct Settings {
+  std::string address = "127.0.0.1:7600";
+  bool json = false;
+  Command command;
+};
+
+// Reads the arguments. Gives the exit code when there is nothing to do: help
+// was asked for, or the usage is wrong.
+std::optional<int> Parse(int argc, char** argv, Settings* settings) {
+  CLI::App app("Talks to a Mneme server.", "mneme");
+  // Options of the program may follow the command.
+  app.fallthrough();
+  app.require_subcommand(1);
+  app.add_option("--address", settings->address,
+                 "The server: host:port or unix:path")
+      ->envname("MNEME_ADDRESS")
+      ->capture_default_str();
+  app.add_flag("--json", settings->json,
+               "Print proto3 JSON; streams print one message a line");
+  app.footer(
+      "Every command also takes --address and --json.\n"
+      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server or connection "
+      "lost, 130 interrupted.");
+  AddAppend(&app, &settings->command);
+  AddGenerate(&app, &settings->command);
+  AddScore(&app, &settings->command);
+  AddSessions(&app, &settings->command);
+  AddModels(&app, &settings->command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  return std::nullopt;
+}
+
+int Main(int argc, char** argv) {
+  Interrupter interrupter;
+  Settings settings;
+  try {
+    const std::optional<int> done = Parse(argc, argv, &settings);
+    if (done.has_value()) return *done;
+  } catch (const CLI::Error& error) {
+    // The commands above contradict each other: a mistake of this file.
+    std::fprintf(stderr, "mneme: INTERNAL: %s\n", error.what());
+    return kExitFailed;
+  }
+
+  absl::StatusOr<std::unique_ptr<Client>> client =
+      Client::Connect(settings.address);
+  if (!client.ok()) {
+    ReportStatus(client.status(), settings.address);
+    return kExitUsage;
+  }
+  interrupter.Start(client->get());
+  const absl::Status status =
+      settings.command(Cli{.client = client->get(),
+                           .json = settings.json,
+                           .interrupted = &interrupter.interrupted()});
+  int code = kExitInterrupted;
+  if (!status.ok() && interrupter.interrupted()) {
+    std::fputs("mneme: CANCELLED: interrupted\n", stderr);
+  } else {
+    code = ReportStatus(status, settings.address);
+  }
+  // Returning would tear the client down under the interrupting thread.
+  std::fflush(nullptr);
+  _exit(code);
+}
+
+}  // namespace
+}  // namespace mneme::client
+
+int main(int argc, char** argv) { return mneme::client::Main(argc, argv); }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/base/clock.h"
+
+#include <chrono>
+
+#include "absl/time/clock.h"
+
+namespace mneme {
+namespace {
+
+class RealClock final : public Clock {
+ public:
+  absl::Time Now() const override { return absl::Now(); }
+  absl::Duration Monotonic() const override {
+    return absl::FromChrono(
+        std::chrono::steady_clock::now().time_since_epoch());
+  }
+};
+
+}  // namespace
+
+const Clock* Clock::Real() {
+  static const RealClock clock;
+  return &clock;
+}
+
+}  // namespace mneme

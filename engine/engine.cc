@@ -1,0 +1,778 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/random/random.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/byte_budget.h"
+#include "engine/base/errors.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/model.h"
+#include "engine/ops/cpu/cpu_backend.h"
+#include "engine/ops/reference/reference_backend.h"
+#include "engine/runtime/copy_lane.h"
+#include "engine/runtime/generation_task.h"
+#include "engine/runtime/scheduler.h"
+#include "engine/runtime/scoring_task.h"
+#include "engine/runtime/served_model.h"
+#include "engine/runtime/session.h"
+
+namespace mneme {
+namespace {
+
+constexpr size_t kMaxIdLength = 128;
+constexpr size_t kMaxLabels = 64;
+constexpr size_t kMaxLabelLength = 256;
+constexpr size_t kMaxChores = 4096;
+
+// Cores that this process may use.
+int CoreCount() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+// Half of the smaller of the machine's memory and the cgroup's limit.
+int64_t DefaultSessionMemory() {
+  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) *
+                  static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
+  for (const char* path : {"/sys/fs/cgroup/memory.max",
+                           "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::ifstream in(path);
+    std::string text;
+    int64_t limit = 0;
+    if (in >> text && absl::SimpleAtoi(text, &limit) && limit > 0) {
+      bytes = std::min(bytes, limit);
+    }
+  }
+  return bytes / 2;
+}
+
+absl::Status CheckId(const std::string& id) {
+  bool good = !id.empty() && id.size() <= kMaxIdLength &&
+              absl::ascii_isalnum(static_cast<unsigned char>(id[0]));
+  for (const char c : id) {
+    good = good && (absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+                    c == '.' || c == '_' || c == '-');
+  }
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("session id \"", id.substr(0, kMaxIdLength),
+                   "\": want [A-Za-z0-9][A-Za-z0-9._-]{0,127}"));
+}
+
+absl::Status CheckLabels(const std::map<std::string, std::string>& labels) {
+  if (labels.size() > kMaxLabels) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "labels: found ", labels.size(), ", want at most ", kMaxLabels));
+  }
+  for (const auto& [key, value] : labels) {
+    if (key.empty() || key.size() > kMaxLabelLength ||
+        value.size() > kMaxLabelLength) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "label \"", key.substr(0, kMaxLabelLength), "\": want a key of 1 to ",
+          kMaxLabelLength, " bytes and a value of at most ", kMaxLabelLength));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckUid(const Session& session, const std::string& uid) {
+  if (uid.empty() || uid == session.uid()) return absl::OkStatus();
+  return WithReason(
+      absl::AbortedError(absl::StrCat("session ", session.id(), " has uid ",
+                                      session.uid(), ", want ", uid)),
+      {.reason = "UID", .metadata = {{"uid", session.uid()}}});
+}
+
+// One thread for what takes longer than a gRPC thread should wait and is no
+// part of a pass.
+class Housekeeper {
+ public:
+  Housekeeper() : thread_([this] { Loop(); }) {}
+  ~Housekeeper() {
+    {
+      absl::MutexLock lock(&mutex_);
+      stopping_ = true;
+    }
+    thread_.join();
+  }
+
+  // False if too much waits already.
+  bool Post(std::function<void()> chore) {
+    absl::MutexLock lock(&mutex_);
+    if (chores_.size() >= kMaxChores) return false;
+    chores_.push_back(std::move(chore));
+    return true;
+  }
+
+ private:
+  void Loop() {
+    auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !chores_.empty();
+    };
+    while (true) {
+      std::function<void()> chore;
+      {
+        absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+        if (chores_.empty()) return;  // only when stopping
+        chore = std::move(chores_.front());
+        chores_.pop_front();
+      }
+      chore();
+    }
+  }
+
+  absl::Mutex mutex_;
+  std::deque<std::function<void()>> chores_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+// The tasks whose streams are open.
+class TaskRegistry {
+ public:
+  void Add(const std::shared_ptr<Task>& task) {
+    absl::MutexLock lock(&mutex_);
+    tasks_.insert(task);
+  }
+  void Remove(const std::shared_ptr<Task>& task) {
+    absl::MutexLock lock(&mutex_);
+    tasks_.erase(task);
+  }
+  int64_t size() const {
+    absl::MutexLock lock(&mutex_);
+    return static_cast<int64_t>(tasks_.size());
+  }
+  // What is left of them at `deadline`, or nothing sooner.
+  std::vector<std::shared_ptr<Task>> AwaitNone(absl::Time deadline) const {
+    auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return tasks_.empty();
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+    return {tasks_.begin(), tasks_.end()};
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::set<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+};
+
+void WakeLane(Scheduler& scheduler, const Task& task) {
+  std::shared_ptr<Lane> lane = task.lane();
+  if (lane != nullptr) scheduler.Wake(std::move(lane));
+}
+
+class SessionAppendStream final : public AppendStream {
+ public:
+  SessionAppendStream(std::shared_ptr<Session> session,
+                      std::shared_ptr<SessionWriter> writer,
+                      AppendOpened opened, Scheduler* scheduler)
+      : session_(std::move(session)),
+        writer_(std::move(writer)),
+        opened_(std::move(opened)),
+        scheduler_(scheduler) {}
+  ~SessionAppendStream() override { session_->CloseWriter(writer_); }
+
+  const AppendOpened& opened() const override { return opened_; }
+  absl::StatusOr<Taken> Write(const Segment& segment) override {
+    absl::StatusOr<Taken> taken = session_->Write(*writer_, segment);
+    if (taken.ok()) scheduler_->Wake(session_);
+    return taken;
+  }
+  AppendProgress progress() const override {
+    return session_->Progress(*writer_);
+  }
+  bool writable() const override { return session_->Writable(*writer_); }
+  absl::Status status() const override {
+    return session_->WriterStatus(*writer_);
+  }
+
+ private:
+  const std::shared_ptr<Session> session_;
+  const std::shared_ptr<SessionWriter> writer_;
+  const AppendOpened opened_;
+  Scheduler* const scheduler_;
+};
+
+// What the streams of tasks have in common.
+template <class TaskType, class Base>
+class TaskStream : public Base {
+ public:
+  TaskStream(std::shared_ptr<TaskType> task, Scheduler* scheduler,
+             TaskRegistry* registry)
+      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
+  ~TaskStream() override {
+    task_->Detach();
+    Cancel();
+    registry_->Remove(task_);
+  }
+
+  void Cancel() override {
+    task_->Cancel();
+    WakeLane(*scheduler_, *task_);
+  }
+
+ protected:
+  template <class Event>
+  absl::optional<Event> PollTask() {
+    bool resume = false;
+    absl::optional<Event> event = task_->Poll(&resume);
+    if (resume) WakeLane(*scheduler_, *task_);
+    return event;
+  }
+
+  const std::shared_ptr<TaskType> task_;
+  Scheduler* const scheduler_;
+  TaskRegistry* const registry_;
+};
+
+class GenerationStream final : public TaskStream<GenerationTask, Generation> {
+ public:
+  using TaskStream::TaskStream;
+  absl::optional<GenerateEvent> Poll() override {
+    return PollTask<GenerateEvent>();
+  }
+};
+
+class ScoringStream final : public TaskStream<ScoringTask, Scoring> {
+ public:
+  using TaskStream::TaskStream;
+  absl::StatusOr<Offer> Write(const Payload& payload) override {
+    MNEME_ASSIGN_OR_RETURN(const Offer offer, task_->Write(payload));
+    WakeLane(*scheduler_, *task_);
+    return offer;
+  }
+  void FinishInput() override {
+    task_->FinishInput();
+    WakeLane(*scheduler_, *task_);
+  }
+  absl::optional<ScoreEvent> Poll() override { return PollTask<ScoreEvent>(); }
+};
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
+      : clock_(options.clock),
+        observer_(options.observer != nullptr ? options.observer
+                                              : &no_observer_),
+        backend_(std::move(backend)),
+        budget_(options.session_memory_bytes > 0 ? options.session_memory_bytes
+                                                 : DefaultSessionMemory()),
+        scheduler_(clock_, observer_) {}
+
+  ~EngineImpl() override { Drain(absl::InfinitePast()); }
+
+  absl::Status LoadModel(const std::string& name,
+                         const std::string& directory) override;
+  std::vector<ModelInfo> ListModels() const override;
+  absl::StatusOr<ModelInfo> GetModel(const std::string& name) const override;
+  absl::StatusOr<SessionInfo> CreateSession(
+      const CreateSessionOptions& options) override;
+  absl::StatusOr<SessionInfo> GetSession(const std::string& id) const override;
+  void DescribeSession(
+      const std::string& id,
+      std::function<void(absl::StatusOr<SessionInfo>)> done) override;
+  std::vector<SessionInfo> ListSessions(const std::string& after,
+                                        int64_t limit) const override;
+  absl::Status DeleteSession(const std::string& id,
+                             const std::string& uid) override;
+  absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
+      const AppendOptions& options, StreamListener* listener) override;
+  absl::StatusOr<std::unique_ptr<Generation>> Generate(
+      const GenerateOptions& options, StreamListener* listener) override;
+  absl::StatusOr<std::unique_ptr<Scoring>> Score(
+      const ScoreOptions& options, StreamListener* listener) override;
+  EngineStats stats() const override;
+  int64_t Drain(absl::Time deadline) override;
+
+ private:
+  absl::Status CheckAdmitting() const;
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
+      const std::string& name) const;
+  // The session, if it is there and `uid` is empty or its own.
+  absl::StatusOr<std::shared_ptr<Session>> FindSession(
+      const std::string& id, const std::string& uid) const;
+  ModelInfo Describe(const ServedModel& model) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives `task` its memory and its place in `session`.
+  absl::Status StartTask(const std::shared_ptr<Session>& session,
+                         const std::shared_ptr<Task>& task,
+                         const absl::optional<Payload>& prompt);
+  void StartOnCopy(const Session& session, std::shared_ptr<Task> task,
+                   const SessionState& state, int64_t next_offset);
+  absl::Status Rejected(const std::string& model, absl::Status status) const;
+  std::string RandomHex(int words);
+
+  const Clock* const clock_;
+  Observer no_observer_;
+  Observer* const observer_;
+  const std::unique_ptr<Backend> backend_;
+  ByteBudget budget_;
+  TaskRegistry tasks_;
+
+  mutable absl::Mutex mutex_;
+  absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, std::shared_ptr<const ServedModel>> models_
+      ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<Session>> sessions_
+      ABSL_GUARDED_BY(mutex_);
+
+  Scheduler scheduler_;      // before what still uses it when it ends
+  Housekeeper housekeeper_;  // last: its chores use all of the above
+};
+
+std::string EngineImpl::RandomHex(int words) {
+  absl::MutexLock lock(&mutex_);
+  std::string hex;
+  for (int i = 0; i < words; ++i) {
+    absl::StrAppendFormat(&hex, "%016x", absl::Uniform<uint64_t>(random_));
+  }
+  return hex;
+}
+
+absl::Status EngineImpl::Rejected(const std::string& model,
+                                  absl::Status status) const {
+  const absl::optional<ErrorReason> reason = GetReason(status);
+  if (reason.has_value()) observer_->OnRejected(model, reason->reason);
+  return status;
+}
+
+absl::Status EngineImpl::CheckAdmitting() const {
+  absl::MutexLock lock(&mutex_);
+  if (!draining_) return absl::OkStatus();
+  return WithReason(absl::UnavailableError("the server is draining"),
+                    {.reason = "DRAINING", .metadata = {}});
+}
+
+// -- Models ------------------------------------------------------------------
+
+absl::Status EngineImpl::LoadModel(const std::string& name,
+                                   const std::string& directory) {
+  MNEME_RETURN_IF_ERROR(CheckId(name));
+  {
+    absl::MutexLock lock(&mutex_);
+    if (models_.count(name) != 0) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("model ", name, " is loaded already"));
+    }
+  }
+  auto served = std::make_shared<ServedModel>();
+  served->name = name;
+  absl::Status status;
+  scheduler_.WithoutPasses([&] {
+    absl::StatusOr<std::shared_ptr<const Model>> model =
+        Model::Load(directory, {}, backend_.get());
+    status = model.status();
+    if (status.ok()) served->model = *std::move(model);
+  });
+  if (!status.ok()) {
+    return absl::Status(status.code(),
+                        absl::StrCat("model ", name, " from ", directory, ": ",
+                                     status.message()));
+  }
+  const ModelConfig& config = served->model->config();
+  if (config.tokenizer == "bytes") {
+    served->tokenizer = MakeByteTokenizer({.vocab_size = config.vocab_size,
+                                           .bos = config.bos_token,
+                                           .eos = config.eos_tokens});
+  }
+  served->load_time = clock_->Now();
+  MNEME_RETURN_IF_ERROR(scheduler_.AddModel(name, served->model));
+  absl::MutexLock lock(&mutex_);
+  models_[name] = std::move(served);
+  return absl::OkStatus();
+}
+
+ModelInfo EngineImpl::Describe(const ServedModel& served) const {
+  const Model& model = *served.model;
+  const ModelConfig& config = model.config();
+  ModelInfo info;
+  info.name = served.name;
+  info.fingerprint = model.fingerprint();
+  info.kind = config.model_type;
+  info.mixers = model.mixer_kinds();
+  info.tokenizer = served.tokenizer == nullptr
+                       ? "none"
+                       : std::string(served.tokenizer->kind());
+  info.arithmetic_level = model.arithmetic_level();
+  info.parameters = model.parameters();
+  info.layers = config.layers;
+  info.model_dim = config.model_dim;
+  info.vocab_size = config.vocab_size;
+  info.weight_bytes = model.weight_bytes();
+  info.state_bytes = model.layout()->state_bytes();
+  info.scratch_bytes = model.workspace_bytes(model.max_rows());
+  info.stream_bytes = Session::kStreamBytes;
+  info.index_bytes = Session::IndexBytes();
+  info.block_tokens = model.block_tokens();
+  info.segment_tokens = model.segment_tokens();
+  info.bos_token = config.bos_token;
+  info.eos_tokens = config.eos_tokens;
+  info.load_time = served.load_time;
+  for (const auto& [id, session] : sessions_) {
+    if (&session->served() == &served) ++info.sessions;
+  }
+  return info;
+}
+
+std::vector<ModelInfo> EngineImpl::ListModels() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<ModelInfo> models;
+  for (const auto& [name, served] : models_)
+    models.push_back(Describe(*served));
+  return models;
+}
+
+absl::StatusOr<ModelInfo> EngineImpl::GetModel(const std::string& name) const {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
+                         FindModel(name));
+  absl::MutexLock lock(&mutex_);
+  return Describe(*served);
+}
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModel(
+    const std::string& name) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = models_.find(name);
+  if (it == models_.end()) {
+    return absl::NotFoundError(absl::StrCat("model ", name, " is not loaded"));
+  }
+  return it->second;
+}
+
+// -- Sessions ----------------------------------------------------------------
+
+absl::StatusOr<std::shared_ptr<Session>> EngineImpl::FindSession(
+    const std::string& id, const std::string& uid) const {
+  std::shared_ptr<Session> session;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = sessions_.find(id);
+    if (it != sessions_.end()) session = it->second;
+  }
+  if (session == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("session ", id.substr(0, kMaxIdLength), " is not there"));
+  }
+  MNEME_RETURN_IF_ERROR(CheckUid(*session, uid));
+  return session;
+}
+
+absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
+    const CreateSessionOptions& options) {
+  MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
+  const std::string id = options.id.empty() ? RandomHex(1) : options.id;
+  MNEME_RETURN_IF_ERROR(CheckId(id));
+  MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                         FindModel(options.model));
+  const bool has_text = model->tokenizer != nullptr;
+  const SessionUnit unit = options.unit.value_or(
+      has_text ? SessionUnit::kText : SessionUnit::kTokens);
+  if (unit == SessionUnit::kText && !has_text) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unit of session ", id, ": model ", model->name,
+                     " has no tokenizer, want TOKENS"));
+  }
+  const auto exists = [&] {
+    return absl::AlreadyExistsError(
+        absl::StrCat("session ", id, " exists already"));
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    if (sessions_.count(id) != 0) return exists();
+  }
+  absl::StatusOr<ByteBudget::Reservation> reservation = budget_.Reserve(
+      model->model->layout()->state_bytes() + Session::IndexBytes(),
+      "a session");
+  if (!reservation.ok()) return Rejected(model->name, reservation.status());
+  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
+                         model->model->NewState());
+  auto session = std::make_shared<Session>(
+      Session::Setup{.id = id,
+                     .uid = RandomHex(2),
+                     .unit = unit,
+                     .labels = options.labels,
+                     .model = model,
+                     .state = std::move(state),
+                     .reservation = *std::move(reservation),
+                     .clock = clock_,
+                     .observer = observer_},
+      [this](const Session& from, std::shared_ptr<Task> task,
+             const SessionState& from_state, int64_t next_offset) {
+        StartOnCopy(from, std::move(task), from_state, next_offset);
+      });
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!sessions_.emplace(id, session).second) return exists();
+  }
+  observer_->OnSessionEvent(model->name, SessionEventKind::kCreate);
+  return session->Info();
+}
+
+absl::StatusOr<SessionInfo> EngineImpl::GetSession(
+    const std::string& id) const {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(id, ""));
+  return session->Info();
+}
+
+void EngineImpl::DescribeSession(
+    const std::string& id,
+    std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  const bool posted = housekeeper_.Post([this, session = *found, done] {
+    SessionInfo info;
+    const bool alive = session->WithState(
+        [&session](const SessionState& state, SessionInfo& described) {
+          described.state_digest = state.Digest(session->model().fingerprint());
+        },
+        info);
+    scheduler_.Wake(session);
+    if (alive) {
+      done(info);
+    } else {
+      done(absl::NotFoundError(
+          absl::StrCat("session ", session->id(), " was deleted")));
+    }
+  });
+  if (!posted) {
+    done(WithReason(
+        absl::ResourceExhaustedError("too many sessions are being described"),
+        {.reason = "QUEUE_FULL", .metadata = {}}));
+  }
+}
+
+std::vector<SessionInfo> EngineImpl::ListSessions(const std::string& after,
+                                                  int64_t limit) const {
+  std::vector<std::shared_ptr<Session>> page;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto it = sessions_.upper_bound(after);
+         it != sessions_.end() && static_cast<int64_t>(page.size()) < limit;
+         ++it) {
+      page.push_back(it->second);
+    }
+  }
+  std::vector<SessionInfo> infos;
+  infos.reserve(page.size());
+  for (const auto& session : page) infos.push_back(session->Info());
+  return infos;
+}
+
+absl::Status EngineImpl::DeleteSession(const std::string& id,
+                                       const std::string& uid) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(id, uid));
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = sessions_.find(id);
+    if (it == sessions_.end() || it->second != session) {
+      return absl::NotFoundError(absl::StrCat("session ", id, " is not there"));
+    }
+    sessions_.erase(it);
+  }
+  session->Delete();
+  scheduler_.Wake(session);
+  observer_->OnSessionEvent(session->served().name, SessionEventKind::kDelete);
+  return absl::OkStatus();
+}
+
+// -- Streams -----------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
+    const AppendOptions& options, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  MNEME_RETURN_IF_ERROR(Rejected(session->served().name, CheckAdmitting()));
+  AppendOpened opened;
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<SessionWriter> writer,
+                         session->OpenWriter(options, listener, opened));
+  scheduler_.Wake(session);
+  return std::make_unique<SessionAppendStream>(
+      std::move(session), std::move(writer), std::move(opened), &scheduler_);
+}
+
+absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
+                                   const std::shared_ptr<Task>& task,
+                                   const absl::optional<Payload>& prompt) {
+  if (!task->commits()) {
+    MNEME_ASSIGN_OR_RETURN(
+        ByteBudget::Reservation reservation,
+        budget_.Reserve(session->model().layout()->state_bytes(),
+                        "a copy of a session's state"));
+    task->Hold(std::move(reservation));
+  }
+  task->SetLane(session);
+  const absl::Status status = session->AddTask(task, prompt);
+  if (!status.ok()) {
+    task->SetLane(nullptr);
+    return status;
+  }
+  tasks_.Add(task);
+  scheduler_.Wake(session);
+  return absl::OkStatus();
+}
+
+void EngineImpl::StartOnCopy(const Session& session, std::shared_ptr<Task> task,
+                             const SessionState& state, int64_t next_offset) {
+  auto lane = std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
+                                         next_offset, state.Clone(), task);
+  task->SetLane(lane);
+  scheduler_.Wake(std::move(lane));
+}
+
+absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
+    const GenerateOptions& options, StreamListener* listener) {
+  if (options.max_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_tokens is ", options.max_tokens, ", want at least 1"));
+  }
+  const float temperature = options.sampling.temperature;
+  if (!(temperature >= 0.0f && temperature <= 100.0f)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("temperature is ", temperature, ", want 0 to 100"));
+  }
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  const std::string& model_name = session->served().name;
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+
+  GenerationTask::Setup setup{.model = session->served_ptr(),
+                              .unit = session->unit(),
+                              .clock = clock_,
+                              .observer = observer_};
+  absl::optional<Payload> prompt = options.prompt;
+  if (prompt.has_value()) {
+    if (static_cast<int64_t>(PayloadBytes(*prompt).size()) >
+        Session::kMaxSegmentBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt of ", PayloadBytes(*prompt).size(),
+                       " bytes, want at most ", Session::kMaxSegmentBytes));
+    }
+    MNEME_ASSIGN_OR_RETURN(
+        std::vector<int32_t> tokens,
+        session->served().Tokens(session->unit(), *prompt, "prompt"));
+    setup.prompt_tokens = static_cast<int64_t>(tokens.size());
+    if (!options.commit) {
+      setup.prompt = std::move(tokens);
+      prompt.reset();
+    }
+  }
+  if (options.sampling.seed.has_value()) {
+    setup.seed = *options.sampling.seed;
+  } else {
+    absl::MutexLock lock(&mutex_);
+    setup.seed = absl::Uniform<uint64_t>(random_);
+  }
+  auto task =
+      std::make_shared<GenerationTask>(options, std::move(setup), listener);
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, prompt)));
+  return std::make_unique<GenerationStream>(std::move(task), &scheduler_,
+                                            &tasks_);
+}
+
+absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
+    const ScoreOptions& options, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  const std::string& model_name = session->served().name;
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+  auto task = std::make_shared<ScoringTask>(
+      ScoringTask::Setup{.model = session->served_ptr(),
+                         .unit = session->unit(),
+                         .commit = options.commit,
+                         .clock = clock_,
+                         .observer = observer_},
+      listener);
+  MNEME_RETURN_IF_ERROR(
+      Rejected(model_name, StartTask(session, task, absl::nullopt)));
+  return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
+}
+
+// -- The whole ---------------------------------------------------------------
+
+EngineStats EngineImpl::stats() const {
+  EngineStats stats;
+  stats.session_memory_used_bytes = budget_.used_bytes();
+  stats.session_memory_limit_bytes = budget_.limit_bytes();
+  stats.waiting_sessions = scheduler_.waiting();
+  stats.generations = tasks_.size();
+  absl::MutexLock lock(&mutex_);
+  std::map<const ServedModel*, int64_t> counts;
+  for (const auto& [id, session] : sessions_) ++counts[&session->served()];
+  for (const auto& [name, served] : models_) {
+    const int64_t count = counts[served.get()];
+    stats.models.push_back(
+        {.model = name,
+         .sessions = count,
+         .state_bytes = count * served->model->layout()->state_bytes()});
+  }
+  return stats;
+}
+
+int64_t EngineImpl::Drain(absl::Time deadline) {
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
+  const std::vector<std::shared_ptr<Task>> left = tasks_.AwaitNone(deadline);
+  for (const std::shared_ptr<Task>& task : left) {
+    task->Cancel();
+    WakeLane(scheduler_, *task);
+  }
+  return static_cast<int64_t>(left.size());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const EngineOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads is ", options.threads, ", want 0 to 1024"));
+  }
+  if (options.session_memory_bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("session memory is ",
+                                                   options.session_memory_bytes,
+                                                   " bytes, want 0 or more"));
+  }
+  const int threads = options.threads > 0 ? options.threads : CoreCount();
+  std::unique_ptr<Backend> backend;
+  if (options.backend == "cpu") {
+    backend = MakeCpuBackend(threads);
+  } else if (options.backend == "reference") {
+    backend = MakeReferenceBackend();
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "backend is \"", options.backend, "\", want \"cpu\" or \"reference\""));
+  }
+  return std::make_unique<EngineImpl>(options, std::move(backend));
+}
+
+}  // namespace mneme

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine as a whole: models, sessions whose memory of their history has a
+// fixed size, and the computing that turns one into the other. It knows
+// nothing of gRPC. This is the one engine header that a server includes.
+#ifndef MNEME_ENGINE_ENGINE_H_
+#define MNEME_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
+#include "engine/runtime/observer.h"
+#include "engine/runtime/streams.h"
+#include "engine/runtime/types.h"
+
+namespace mneme {
+
+struct EngineOptions {
+  // Workers that compute; 0: one per core.
+  int threads = 0;
+  // Bytes that all session states together may take; 0: half of the smaller
+  // of the machine's memory and the cgroup's limit.
+  int64_t session_memory_bytes = 0;
+  // "cpu" or "reference".
+  std::string backend = "cpu";
+  const Clock* clock = Clock::Real();  // outlives the engine
+  Observer* observer = nullptr;        // outlives the engine; may be null
+};
+
+// Thread-safe. No method blocks for longer than it takes to copy what it
+// returns, except LoadModel, Drain and the destructor.
+class Engine {
+ public:
+  // INVALID_ARGUMENT for an option out of range.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options);
+
+  // Drains at once and ends all streams. REQUIRES: every stream handed out
+  // was destroyed.
+  virtual ~Engine() = default;
+
+  // Loads the Hugging Face directory `directory` and serves it as `name`.
+  // INVALID_ARGUMENT naming the key or tensor, the found and the wanted;
+  // NOT_FOUND for a missing file; ALREADY_EXISTS for a name in use.
+  virtual absl::Status LoadModel(const std::string& name,
+                                 const std::string& directory) = 0;
+  virtual std::vector<ModelInfo> ListModels() const = 0;  // by name
+  virtual absl::StatusOr<ModelInfo> GetModel(const std::string& name) const = 0;
+
+  // ALREADY_EXISTS; NOT_FOUND for the model; INVALID_ARGUMENT for an id that
+  // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not
+  // fit; RESOURCE_EXHAUSTED (RAM_BUDGET); UNAVAILABLE (DRAINING).
+  virtual absl::StatusOr<SessionInfo> CreateSession(
+      const CreateSessionOptions& options) = 0;
+
+  // Without digests. NOT_FOUND.
+  virtual absl::StatusOr<SessionInfo> GetSession(
+      const std::string& id) const = 0;
+
+  // With digests, which are computed when no pass is using the session:
+  // `done` is called once, from a thread of the engine. While the session is
+  // idle the digests are those of its whole history; while it is busy, of
+  // what was absorbed at that moment.
+  virtual void DescribeSession(
+      const std::string& id,
+      std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
+
+  // At most `limit` sessions with ids above `after`, by id, without digests.
+  virtual std::vector<SessionInfo> ListSessions(const std::string& after,
+                                                int64_t limit) const = 0;
+
+  // Gone at once, with all its streams; the id is free. NOT_FOUND; ABORTED
+  // (UID) if `uid` is set and not the session's.
+  virtual absl::Status DeleteSession(const std::string& id,
+                                     const std::string& uid) = 0;
+
+  // Makes a stream the session's writer. NOT_FOUND; ABORTED (UID,
+  // EPOCH_FENCED) on a mismatch; ABORTED (WRITER_ACTIVE) if another stream is
+  // the writer and `takeover` is false; UNAVAILABLE (DRAINING).
+  // `listener` outlives the stream.
+  virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
+      const AppendOptions& options, StreamListener* listener) = 0;
+
+  // Generates from what the session has absorbed when all input accepted so
+  // far is in. NOT_FOUND; ABORTED (UID); INVALID_ARGUMENT; UNAVAILABLE
+  // (DRAINING); FAILED_PRECONDITION (SESSION_BUSY) if a generation runs
+  // already, (NO_HISTORY) if there is nothing to go on from;
+  // RESOURCE_EXHAUSTED (RAM_BUDGET, without commit). `listener` outlives it.
+  virtual absl::StatusOr<std::unique_ptr<Generation>> Generate(
+      const GenerateOptions& options, StreamListener* listener) = 0;
+
+  // Scores input after the session's history. Errors as Generate.
+  virtual absl::StatusOr<std::unique_ptr<Scoring>> Score(
+      const ScoreOptions& options, StreamListener* listener) = 0;
+
+  virtual EngineStats stats() const = 0;
+
+  // Refuses new sessions and streams from now on, and waits until all
+  // running ones have ended, or until `deadline`: what then still runs is
+  // cancelled. Returns the number cancelled.
+  virtual int64_t Drain(absl::Time deadline) = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_ENGINE_H_

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/mixers/registry.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/mixers/ttt_linear.h"
+
+namespace mneme {
+
+absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeMixer(
+    const BuildContext& context, int64_t layer) {
+  const std::string prefix =
+      absl::StrCat("model.layers.", layer, ".seq_modeling_block.");
+  return MakeTttLinear(context, prefix);
+}
+
+}  // namespace mneme

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_MODEL_MIXERS_SEQUENCE_MIXER_H_
+#define MNEME_ENGINE_MODEL_MIXERS_SEQUENCE_MIXER_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/types/span.h"
+#include "engine/model/model_config.h"
+#include "engine/model/weights.h"
+#include "engine/ops/backend.h"
+#include "engine/state/session_state.h"
+#include "engine/tensor/workspace.h"
+
+namespace mneme {
+
+// Sessions in one pass, at most.
+inline constexpr int64_t kMaxPassSlices = 64;
+
+// What the layers of a model are built from.
+struct BuildContext {
+  const ModelConfig& config;
+  Weights& weights;
+  Backend& backend;
+  int64_t max_rows = 0;  // of one session in a pass
+};
+
+// Consecutive rows of a pass that belong to one session.
+struct PassSlice {
+  SessionState* state = nullptr;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t position = 0;  // of the first row
+};
+
+// One pass over the model's weights: a matrix with a row per token, the
+// sessions its rows belong to, and what to compute with.
+struct Pass {
+  ComputePath path = ComputePath::kStep;
+  Backend& backend;
+  Workspace& workspace;
+  int64_t rows = 0;
+  absl::Span<const PassSlice> slices;  // in row order, none empty
+
+  // Scratch for [rows, cols], good as an operand on this path.
+  Rows Scratch(int64_t cols) const {
+    Rows scratch = workspace.Matrix(PaddedRows(path, rows), cols);
+    scratch.rows = rows;
+    return scratch;
+  }
+  // What a Scratch takes in a pass of at most `rows`.
+  static int64_t ScratchBytes(int64_t rows, int64_t cols) {
+    return Workspace::MatrixBytes(PaddedRows(ComputePath::kBlock, rows), cols);
+  }
+};
+
+// The part of a layer that carries memory from token to token. Immutable and
+// thread-safe: it keeps nothing; what it remembers is in the states.
+class SequenceMixer {
+ public:
+  virtual ~SequenceMixer() = default;
+
+  // "ttt_linear"
+  virtual std::string_view kind() const = 0;
+
+  virtual LayerSpec state_spec() const = 0;
+
+  // Tokens after which the mixer rewrites its memory; 0 if it has no such
+  // granularity.
+  virtual int64_t segment_tokens() const = 0;
+
+  // Bytes of weights held.
+  virtual int64_t weight_bytes() const = 0;
+
+  // Gives the parts of a new session, which are zero, their first contents.
+  // `first_part`: where this mixer's parts begin in the state.
+  virtual void InitialiseState(int64_t first_part,
+                               SessionState& state) const = 0;
+
+  // Scratch that Forward takes in a pass of at most `rows`.
+  virtual int64_t scratch_bytes(int64_t rows) const = 0;
+
+  // y [rows, model_dim] = what this mixer makes of h [rows, model_dim] and
+  // the states, whose parts it advances in their open units.
+  virtual void Forward(const Pass& pass, int64_t first_part, ConstRows h,
+                       Rows y) const = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_MODEL_MIXERS_SEQUENCE_MIXER_H_

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/mixers/ttt_linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/types/optional.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/causal_conv.h"
+
+namespace mneme {
+namespace {
+
+constexpr float kPostNormEps = 1e-6f;
+
+struct TttLinearWeights {
+  std::unique_ptr<const Matrix> q_proj, v_proj, o_proj;  // [model, model]
+  std::unique_ptr<const Matrix> k_proj;                  // without share_qk
+  std::unique_ptr<const Matrix> g_proj;                  // with use_gate
+  absl::optional<CausalConv> conv_q, conv_k;             // with share_qk
+  std::unique_ptr<const Matrix> rate;                    // [heads, model]
+  Tensor rate_bias;                                      // [heads]
+  Tensor norm_weight, norm_bias;                         // [heads, head_dim]
+  Tensor post_norm_weight, post_norm_bias;               // [model]
+  Tensor initial;      // [heads, head_dim + 1, head_dim]: W above b
+  Tensor token_scale;  // [mini_batch]
+};
+
+// te_i = max(0, 1 / (i + 1) + learnable_token_idx[i])
+Tensor TokenScale(const Tensor& learnable) {
+  Tensor scale = learnable;
+  float slot = 1.0f;
+  for (float& value : scale.mutable_values()) {
+    value = std::max(0.0f, 1.0f / slot + value);
+    slot += 1.0f;
+  }
+  return scale;
+}
+
+// W [heads, dim, dim] and b [heads, 1, dim] as one [heads, dim + 1, dim].
+Tensor JoinWeightsAndBias(const Tensor& w, const Tensor& b) {
+  const int64_t heads = w.shape()[0];
+  const int64_t dim = w.shape()[1];
+  Tensor joined({heads, dim + 1, dim});
+  float* out = joined.mutable_values().data();
+  for (int64_t head = 0; head < heads; ++head) {
+    out = std::copy_n(w.data() + head * dim * dim, dim * dim, out);
+    out = std::copy_n(b.data() + head * dim, dim, out);
+  }
+  return joined;
+}
+
+class TttLinear final : public SequenceMixer {
+ public:
+  TttLinear(const ModelConfig& config, TttLinearWeights weights)
+      : dim_(config.model_dim),
+        heads_(config.heads),
+        head_dim_(config.head_dim()),
+        mini_batch_(config.mini_batch),
+        conv_kernel_(config.conv_kernel),
+        rate_scale_(config.ttt_base_lr / static_cast<float>(head_dim_)),
+        weights_(std::move(weights)) {
+    MakeRotation(config.rope_theta);
+  }
+
+  std::string_view kind() const override { return "ttt_linear"; }
+  int64_t segment_tokens() const override { return mini_batch_; }
+
+  int64_t weight_bytes() const override {
+    int64_t bytes = weights_.initial.values().size() * 4;
+    for (const auto* matrix :
+         {&weights_.q_proj, &weights_.k_proj, &weights_.v_proj,
+          &weights_.o_proj, &weights_.g_proj, &weights_.rate}) {
+      if (*matrix != nullptr) bytes += (*matrix)->bytes();
+    }
+    return bytes;
+  }
+
+  LayerSpec state_spec() const override {
+    LayerSpec spec = {{.name = "weights",
+                       .kind = PartKind::kRewritten,
+                       .rows = heads_ * (head_dim_ + 1),
+                       .row_floats = head_dim_},
+                      {.name = "factors",
+                       .kind = PartKind::kAppended,
+                       .rows = mini_batch_ - 1,
+                       .row_floats = heads_ * 2 * head_dim_}};
+    if (weights_.conv_q.has_value()) {
+      spec.push_back(CausalConv::WindowSpec("window", dim_, conv_kernel_));
+    }
+    return spec;
+  }
+
+  void InitialiseState(int64_t first_part, SessionState& state) const override {
+    const int64_t part = first_part + int64_t(TttLinearPart::kWeights);
+    const absl::Span<const float> initial = weights_.initial.values();
+    std::copy(initial.begin(), initial.end(), state.mutable_contents(part));
+  }
+
+  int64_t scratch_bytes(int64_t rows) const override {
+    // u, q, k, v, gate, out, and the rates.
+    return 6 * Pass::ScratchBytes(rows, dim_) +
+           Pass::ScratchBytes(rows, heads_);
+  }
+
+  void Forward(const Pass& pass, int64_t first_part, ConstRows h,
+               Rows y) const override {
+    const Workspace::Frame frame(pass.workspace);
+    Backend& backend = pass.backend;
+    Rows q = pass.Scratch(dim_);
+    Rows k = pass.Scratch(dim_);
+    Rows v = pass.Scratch(dim_);
+    Rows rate = pass.Scratch(heads_);
+    Rows out = pass.Scratch(dim_);
+    Rows gate;
+
+    if (weights_.conv_q.has_value()) {
+      const int64_t window = first_part + int64_t(TttLinearPart::kWindow);
+      Rows u = pass.Scratch(dim_);
+      backend.Matmul(pass.path, *weights_.q_proj, h, u);
+      weights_.conv_q->Forward(pass, window, CausalConv::Window::kKeep, u, q);
+      weights_.conv_k->Forward(pass, window, CausalConv::Window::kAdvance, u,
+                               k);
+    } else {
+      backend.Matmul(pass.path, *weights_.q_proj, h, q);
+      backend.Matmul(pass.path, *weights_.k_proj, h, k);
+    }
+    backend.Matmul(pass.path, *weights_.v_proj, h, v);
+    backend.Matmul(pass.path, *weights_.rate, h, rate);
+    backend.ScaledSigmoid(weights_.rate_bias.values(), rate_scale_, rate);
+    if (weights_.g_proj != nullptr) {
+      gate = pass.Scratch(dim_);
+      backend.Matmul(pass.path, *weights_.g_proj, h, gate);
+    }
+    Learn(pass, first_part, {.q = q, .k = k, .v = v, .learning_rate = rate},
+          out);
+    backend.LayerNormGate(weights_.post_norm_weight.values(),
+                          weights_.post_norm_bias.values(), kPostNormEps, gate,
+                          out);
+    backend.Matmul(pass.path, *weights_.o_proj, out, y);
+  }
+
+  TttLinearParams params() const {
+    return {.heads = heads_,
+            .head_dim = head_dim_,
+            .mini_batch = mini_batch_,
+            .norm_weight = weights_.norm_weight.data(),
+            .norm_bias = weights_.norm_bias.data(),
+            .token_scale = weights_.token_scale.data(),
+            .rope_cos = rope_cos_.data(),
+            .rope_sin = rope_sin_.data()};
+  }
+
+ private:
+  // Pair m of slot i turns by i * theta^(-2m / head_dim).
+  void MakeRotation(double theta) {
+    const int64_t half = head_dim_ / 2;
+    for (int64_t slot = 0; slot < mini_batch_; ++slot) {
+      for (int64_t m = 0; m < half; ++m) {
+        const double exponent = -2.0 * double(m) / double(head_dim_);
+        const double angle = double(slot) * std::pow(theta, exponent);
+        rope_cos_.push_back(static_cast<float>(std::cos(angle)));
+        rope_sin_.push_back(static_cast<float>(std::sin(angle)));
+      }
+    }
+  }
+
+  // The inner learner, and what its sessions' states become.
+  void Learn(const Pass& pass, int64_t first_part,
+             const TttLinearInputs& inputs, Rows out) const {
+    const int64_t weights = first_part + int64_t(TttLinearPart::kWeights);
+    const int64_t factors = first_part + int64_t(TttLinearPart::kFactors);
+    absl::InlinedVector<TttLinearSlice, kMaxPassSlices> slices;
+    for (const PassSlice& slice : pass.slices) {
+      SessionState& state = *slice.state;
+      slices.push_back({.first_row = slice.first_row,
+                        .rows = slice.rows,
+                        .slot = slice.position % mini_batch_,
+                        .weights = state.contents(weights),
+                        .next_weights = state.spare(weights),
+                        .factors = state.mutable_contents(factors),
+                        .next_factors = state.spare(factors)});
+    }
+    pass.backend.TttLinear(pass.path, params(), inputs, slices, out);
+    for (const PassSlice& slice : pass.slices) {
+      const int64_t slot = slice.position % mini_batch_;
+      if (slot + slice.rows < mini_batch_) {
+        slice.state->Append(factors, slice.rows);
+      } else {
+        slice.state->Replace(weights, heads_ * (head_dim_ + 1));
+        slice.state->Replace(factors, (slot + slice.rows) % mini_batch_);
+      }
+    }
+  }
+
+  const int64_t dim_;
+  const int64_t heads_;
+  const int64_t head_dim_;
+  const int64_t mini_batch_;
+  const int64_t conv_kernel_;
+  const float rate_scale_;
+  const TttLinearWeights weights_;
+  std::vector<float> rope_cos_;  // [mini_batch, head_dim / 2]
+  std::vector<float> rope_sin_;  // likewise
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTttLinear(
+    const BuildContext& context, const std::string& prefix) {
+  const ModelConfig& config = context.config;
+  Weights& weights = context.weights;
+  Backend& backend = context.backend;
+  const int64_t dim = config.model_dim;
+  const int64_t heads = config.heads;
+  const int64_t head_dim = config.head_dim();
+  const Shape square = {dim, dim};
+  TttLinearWeights w;
+  MNEME_ASSIGN_OR_RETURN(
+      w.q_proj, weights.TakeMatrix(prefix + "q_proj.weight", square, backend));
+  MNEME_ASSIGN_OR_RETURN(
+      w.v_proj, weights.TakeMatrix(prefix + "v_proj.weight", square, backend));
+  MNEME_ASSIGN_OR_RETURN(
+      w.o_proj, weights.TakeMatrix(prefix + "o_proj.weight", square, backend));
+  if (config.share_qk) {
+    MNEME_ASSIGN_OR_RETURN(
+        w.conv_q,
+        CausalConv::Take(prefix + "conv_q", dim, config.conv_kernel, weights));
+    MNEME_ASSIGN_OR_RETURN(
+        w.conv_k,
+        CausalConv::Take(prefix + "conv_k", dim, config.conv_kernel, weights));
+  } else {
+    MNEME_ASSIGN_OR_RETURN(
+        w.k_proj,
+        weights.TakeMatrix(prefix + "k_proj.weight", square, backend));
+  }
+  if (config.use_gate) {
+    MNEME_ASSIGN_OR_RETURN(
+        w.g_proj,
+        weights.TakeMatrix(prefix + "g_proj.weight", square, backend));
+  }
+  MNEME_ASSIGN_OR_RETURN(w.rate,
+                         weights.TakeMatrix(prefix + "learnable_ttt_lr_weight",
+                                            {heads, 1, dim}, backend));
+  MNEME_ASSIGN_OR_RETURN(
+      w.rate_bias,
+      weights.TakeTensor(prefix + "learnable_ttt_lr_bias", {heads, 1}));
+  MNEME_ASSIGN_OR_RETURN(
+      w.norm_weight,
+      weights.TakeTensor(prefix + "ttt_norm_weight", {heads, head_dim}));
+  MNEME_ASSIGN_OR_RETURN(
+      w.norm_bias,
+      weights.TakeTensor(prefix + "ttt_norm_bias", {heads, head_dim}));
+  MNEME_ASSIGN_OR_RETURN(
+      w.post_norm_weight,
+      weights.TakeTensor(prefix + "post_norm.weight", {dim}));
+  MNEME_ASSIGN_OR_RETURN(w.post_norm_bias,
+                         weights.TakeTensor(prefix + "post_norm.bias", {dim}));
+  MNEME_ASSIGN_OR_RETURN(
+      const Tensor inner,
+      weights.TakeTensor(prefix + "W1", {heads, head_dim, head_dim}));
+  MNEME_ASSIGN_OR_RETURN(
+      const Tensor inner_bias,
+      weights.TakeTensor(prefix + "b1", {heads, 1, head_dim}));
+  w.initial = JoinWeightsAndBias(inner, inner_bias);
+  MNEME_ASSIGN_OR_RETURN(
+      const Tensor learnable,
+      weights.TakeTensor(prefix + "learnable_token_idx", {config.mini_batch}));
+  w.token_scale = TokenScale(learnable);
+  // Buffers that some checkpoints carry; both follow from the config.
+  weights.Ignore(prefix + "token_idx");
+  weights.Ignore(prefix + "rotary_emb.inv_freq");
+
+  auto mixer = std::make_unique<TttLinear>(config, std::move(w));
+  MNEME_RETURN_IF_ERROR(
+      backend.ReserveTttLinear(mixer->params(), context.max_rows));
+  return mixer;
+}
+
+}  // namespace mneme

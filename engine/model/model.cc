@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/sha256.h"
+#include "engine/base/status_macros.h"
+
+namespace mneme {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 1 << 20;
+
+absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
+  const std::string path = directory + "/config.json";
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  std::string text(std::istreambuf_iterator<char>(in), {});
+  if (static_cast<int64_t>(text.size()) > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": ", text.size(), " bytes, want at most ", kMaxConfigBytes));
+  }
+  return ParseModelConfig(text);
+}
+
+std::string Fingerprint(const ModelConfig& config, const Weights& weights) {
+  Sha256 hash;
+  hash.Update("mneme-model-1");
+  hash.Update(config.canonical);
+  hash.Update(weights.Digest());
+  return hash.HexDigest();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
+    const std::string& directory, const ModelOptions& options,
+    Backend* backend) {
+  auto model = absl::WrapUnique(new Model());
+  model->options_ = options;
+  model->backend_ = backend;
+  MNEME_ASSIGN_OR_RETURN(model->config_, ReadConfig(directory));
+  const ModelConfig& config = model->config_;
+  MNEME_ASSIGN_OR_RETURN(Weights weights, Weights::Open(directory));
+
+  const Shape table = {config.vocab_size, config.model_dim};
+  MNEME_ASSIGN_OR_RETURN(
+      model->embedding_,
+      weights.TakeMatrix("model.embed_tokens.weight", table, *backend));
+  if (config.tie_word_embeddings) {
+    // Some savers write the tied head out again; the embedding stands for it.
+    weights.Ignore("lm_head.weight");
+  } else {
+    MNEME_ASSIGN_OR_RETURN(
+        model->head_, weights.TakeMatrix("lm_head.weight", table, *backend));
+  }
+  MNEME_ASSIGN_OR_RETURN(
+      model->final_norm_,
+      weights.TakeTensor("model.norm.weight", {config.model_dim}));
+
+  const BuildContext context{
+      .config = config,
+      .weights = weights,
+      .backend = *backend,
+      .max_rows = std::max(options.block_tokens, options.max_step_rows)};
+  StateSpec spec{.layers = {},
+                 .hidden_floats = config.model_dim,
+                 .block_tokens = options.block_tokens};
+  model->weight_bytes_ =
+      model->embedding_->bytes() + (model->head_ ? model->head_->bytes() : 0);
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    MNEME_ASSIGN_OR_RETURN(DecoderBlock block,
+                           DecoderBlock::Make(context, layer));
+    spec.layers.push_back(block.state_spec());
+    model->weight_bytes_ += block.weight_bytes();
+    model->blocks_.push_back(std::move(block));
+  }
+  MNEME_RETURN_IF_ERROR(weights.CheckAllTaken());
+  model->layout_ = std::make_shared<StateLayout>(std::move(spec));
+  model->parameters_ = weights.elements();
+  model->fingerprint_ = Fingerprint(config, weights);
+  return std::shared_ptr<const Model>(std::move(model));
+}
+
+std::vector<std::string> Model::mixer_kinds() const {
+  std::vector<std::string> kinds;
+  for (const DecoderBlock& block : blocks_) {
+    const std::string kind(block.mixer().kind());
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
+      kinds.push_back(kind);
+    }
+  }
+  return kinds;
+}
+
+int64_t Model::segment_tokens() const {
+  int64_t tokens = 0;
+  for (const DecoderBlock& block : blocks_) {
+    tokens = std::max(tokens, block.mixer().segment_tokens());
+  }
+  return tokens;
+}
+
+absl::StatusOr<std::unique_ptr<SessionState>> Model::NewState() const {
+  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
+                         SessionState::Create(layout_));
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    blocks_[layer].InitialiseState(
+        layout_->first_part(static_cast<int64_t>(layer)), *state);
+  }
+  return state;
+}
+
+int64_t Model::max_rows() const {
+  return std::max(options_.block_tokens, options_.max_step_rows);
+}
+
+int64_t Model::workspace_bytes(int64_t rows) const {
+  int64_t layer_bytes = 0;
+  for (const DecoderBlock& block : blocks_) {
+    layer_bytes = std::max(layer_bytes, block.scratch_bytes(rows));
+  }
+  // x and the rows that logits are wanted of, of which each slice may add
+  // one; then the logits themselves.
+  const int64_t logit_rows = rows + kMaxPassSlices;
+  return Pass::ScratchBytes(rows, config_.model_dim) +
+         Pass::ScratchBytes(logit_rows, config_.model_dim) +
+         Pass::ScratchBytes(logit_rows, config_.vocab_size) + layer_bytes;
+}
+
+Rows Model::LogitsScratch(ComputePath path, int64_t rows,
+                          Workspace& workspace) const {
+  Rows logits = workspace.Matrix(PaddedRows(path, rows), config_.vocab_size);
+  logits.rows = rows;
+  return logits;
+}
+
+void Model::KeepHidden(ConstRows hidden,
+                       absl::Span<const PassSlice> slices) const {
+  const int64_t part = layout_->hidden_part();
+  for (const PassSlice& slice : slices) {
+    std::copy_n(hidden.row(slice.first_row + slice.rows - 1), config_.model_dim,
+                slice.state->spare(part));
+    slice.state->Replace(part, 1);
+  }
+}
+
+absl::Status Model::Forward(ComputePath path,
+                            absl::Span<const ModelSlice> slices,
+                            Workspace& workspace, Rows logits) const {
+  const Workspace::Frame frame(workspace);
+  absl::InlinedVector<PassSlice, kMaxPassSlices> pass_slices;
+  int64_t rows = 0;
+  for (const ModelSlice& slice : slices) {
+    const int64_t count = static_cast<int64_t>(slice.tokens.size());
+    if (count == 0) continue;
+    pass_slices.push_back({.state = slice.state,
+                           .first_row = rows,
+                           .rows = count,
+                           .position = slice.state->computed_tokens()});
+    rows += count;
+  }
+  MNEME_DCHECK(path == ComputePath::kStep || pass_slices.size() <= 1);
+  const Pass pass{.path = path,
+                  .backend = *backend_,
+                  .workspace = workspace,
+                  .rows = rows,
+                  .slices = pass_slices};
+
+  // The final hidden states that logits are made of: those that the states
+  // had before are taken first, because the pass replaces them.
+  Rows wanted =
+      workspace.Matrix(PaddedRows(path, logits.rows), config_.model_dim);
+  wanted.rows = logits.rows;
+  int64_t to = 0;
+  for (const ModelSlice& slice : slices) {
+    if (slice.prior_logits) {
+      const absl::Span<const float> hidden = slice.state->hidden();
+      std::copy(hidden.begin(), hidden.end(), wanted.row(to));
+    }
+    to += slice.logit_rows();
+  }
+
+  if (rows > 0) {
+    Rows x = pass.Scratch(config_.model_dim);
+    int64_t row = 0;
+    for (const ModelSlice& slice : slices) {
+      backend_->GatherRows(*embedding_, slice.tokens,
+                           Rows{x.row(row), rows - row, x.cols, x.stride});
+      row += static_cast<int64_t>(slice.tokens.size());
+    }
+    for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+      blocks_[layer].Forward(
+          pass, layout_->first_part(static_cast<int64_t>(layer)), x);
+    }
+    backend_->RmsNorm(x, final_norm_.values(), config_.rms_norm_eps, x);
+    KeepHidden(x, pass_slices);
+
+    row = 0;
+    to = 0;
+    for (const ModelSlice& slice : slices) {
+      if (slice.prior_logits) ++to;
+      for (int64_t i = slice.logits_begin; i < slice.logits_end; ++i) {
+        std::copy_n(x.row(row + i), config_.model_dim, wanted.row(to++));
+      }
+      row += static_cast<int64_t>(slice.tokens.size());
+    }
+  }
+  if (logits.rows > 0) backend_->Matmul(path, head(), wanted, logits);
+  return backend_->Finish();
+}
+
+}  // namespace mneme

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_MODEL_WEIGHTS_H_
+#define MNEME_ENGINE_MODEL_WEIGHTS_H_
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/model/safetensors.h"
+#include "engine/ops/backend.h"
+#include "engine/tensor/tensor.h"
+
+namespace mneme {
+
+// The tensors of a checkpoint directory, taken one by one while a model is
+// built, so that a tensor that nothing asked for is found.
+class Weights {
+ public:
+  // Opens model.safetensors in `directory`.
+  static absl::StatusOr<Weights> Open(const std::string& directory);
+
+  bool Has(const std::string& name) const;
+
+  // INVALID_ARGUMENT if the tensor is missing or not f32 of `shape`.
+  absl::StatusOr<TensorView> Take(const std::string& name, const Shape& shape);
+  absl::StatusOr<Tensor> TakeTensor(const std::string& name,
+                                    const Shape& shape);
+  // For a weight [out, in] that is multiplied with.
+  absl::StatusOr<std::unique_ptr<const Matrix>> TakeMatrix(
+      const std::string& name, const Shape& shape, Backend& backend);
+
+  // A tensor that may be there and changes nothing.
+  void Ignore(const std::string& name) { taken_.insert(name); }
+
+  // INVALID_ARGUMENT naming a tensor that was neither taken nor ignored.
+  absl::Status CheckAllTaken() const;
+
+  // SHA-256 over all tensors in name order: name, dtype, shape, bytes.
+  std::string Digest() const;
+
+  int64_t elements() const;
+
+ private:
+  explicit Weights(std::unique_ptr<SafetensorsFile> file)
+      : file_(std::move(file)) {}
+
+  std::unique_ptr<SafetensorsFile> file_;
+  std::set<std::string> taken_;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_MODEL_WEIGHTS_H_

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operations that models are made of, each coarse enough to be one fused
+// kernel. `reference` computes them with plain double-precision loops and is
+// the oracle; `cpu` is what users run.
+//
+// All activations are f32 matrices of one row per token. Nothing here can
+// fail on its arguments: shapes were checked when the model was loaded. What
+// can go wrong below (a library out of memory, a device) is remembered and
+// told by Finish().
+#ifndef MNEME_ENGINE_OPS_BACKEND_H_
+#define MNEME_ENGINE_OPS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/tensor/tensor.h"
+
+namespace mneme {
+
+// Which kernels compute a row. Both are exact about the mathematics; they sum
+// in different orders, so the choice must follow from a session's history.
+enum class ComputePath {
+  // Prefill: many rows of one session. Matrix products of exactly
+  // kBlockRows rows.
+  kBlock,
+  // Decode: rows of any sessions. A row's result does not depend on how many
+  // other rows there are.
+  kStep,
+};
+
+inline constexpr int64_t kBlockRows = 64;
+
+// Rows that a buffer must have room for so that `rows` of it may be an
+// operand on `path`. The rows beyond are read and written, and mean nothing.
+inline int64_t PaddedRows(ComputePath path, int64_t rows) {
+  return path == ComputePath::kStep
+             ? rows
+             : (rows + kBlockRows - 1) / kBlockRows * kBlockRows;
+}
+
+// A weight matrix [out, in] in the form its backend wants. Immutable.
+class Matrix {
+ public:
+  virtual ~Matrix() = default;
+  int64_t out() const { return out_; }
+  int64_t in() const { return in_; }
+  int64_t bytes() const { return bytes_; }  // of memory held
+
+ protected:
+  Matrix(int64_t out, int64_t in, int64_t bytes)
+      : out_(out), in_(in), bytes_(bytes) {}
+
+ private:
+  const int64_t out_;
+  const int64_t in_;
+  const int64_t bytes_;
+};
+
+// A depthwise causal convolution with bias.
+struct CausalConvParams {
+  int64_t taps = 0;               // k >= 1
+  const float* weight = nullptr;  // [taps, channels]; the last tap is "now"
+  const float* bias = nullptr;    // [channels]
+};
+
+// Consecutive rows of one session in a convolution.
+struct CausalConvSlice {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  const float* window = nullptr;  // [taps - 1, channels] inputs before row 0
+  float* next_window = nullptr;   // likewise after the last row; or null
+};
+
+// The inner learner of a TTT-Linear layer.
+struct TttLinearParams {
+  int64_t heads = 0;
+  int64_t head_dim = 0;                // even
+  int64_t mini_batch = 0;              // K >= 1
+  const float* norm_weight = nullptr;  // [heads, head_dim]
+  const float* norm_bias = nullptr;    // [heads, head_dim]
+  const float* token_scale = nullptr;  // [mini_batch], te >= 0
+  const float* rope_cos = nullptr;     // [mini_batch, head_dim / 2]
+  const float* rope_sin = nullptr;     // [mini_batch, head_dim / 2]
+};
+
+// Consecutive rows of one session in a TTT-Linear layer.
+//
+// weights is the inner model at the start of the open mini-batch: per head W
+// above one row b. factors holds, per token of the open mini-batch and head,
+// the rotated key k and lr * dLoss/dz: its gradient as a rank-1 product.
+//
+// Rows that complete a mini-batch rewrite the weights into next_weights
+// (which may be `weights` itself). Rows that stay open append to factors if
+// they belong to the mini-batch that was open at the start, else they are
+// written to next_factors from row 0.
+struct TttLinearSlice {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t slot = 0;                // of the first row: position mod K
+  const float* weights = nullptr;  // [heads, head_dim + 1, head_dim]
+  float* next_weights = nullptr;   // likewise
+  float* factors = nullptr;        // [mini_batch - 1, heads, 2, head_dim]
+  float* next_factors = nullptr;   // likewise
+};
+
+// The operands of a TTT-Linear layer: one row per token of all slices.
+struct TttLinearInputs {
+  ConstRows q, k, v;        // [rows, heads * head_dim], before rotation
+  ConstRows learning_rate;  // [rows, heads]
+};
+
+// One caller at a time. Every method but PrepareMatrix and Reserve* works on
+// buffers taken with PaddedRows(path, rows) rows.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "cpu", "reference"
+  virtual std::string_view name() const = 0;
+
+  // What decides the bits of a result beside the inputs: instruction set and
+  // library versions. Recorded with what was computed.
+  virtual std::string arithmetic_level() const = 0;
+
+  // Copies a f32 weight [out, in] (bytes at any address) into the backend's
+  // form. RESOURCE_EXHAUSTED if memory is refused.
+  virtual absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
+      const TensorView& weight) = 0;
+
+  // Makes room for the scratch of TttLinear with these sizes and at most
+  // `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
+  virtual absl::Status ReserveTttLinear(const TttLinearParams& params,
+                                        int64_t rows) = 0;
+
+  // y = x weightᵀ.   x [rows, in], y [rows, out] overwritten.
+  virtual void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
+                      Rows y) = 0;
+
+  // y[i] = table[ids[i]].   REQUIRES: 0 <= id < table.out().
+  virtual void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
+                          Rows y) = 0;
+
+  // y = weight * x / sqrt(mean(x²) + eps) per row.   y may be x.
+  virtual void RmsNorm(ConstRows x, absl::Span<const float> weight, float eps,
+                       Rows y) = 0;
+
+  // y += x.
+  virtual void Accumulate(ConstRows x, Rows y) = 0;
+
+  // gate = silu(gate) * up.
+  virtual void SiluMul(ConstRows up, Rows gate) = 0;
+
+  // x = scale * sigmoid(x + bias), bias [cols].
+  virtual void ScaledSigmoid(absl::Span<const float> bias, float scale,
+                             Rows x) = 0;
+
+  // x = LayerNorm(x; weight, bias, eps), then x *= gelu_tanh(gate) unless
+  // gate.data is null.
+  virtual void LayerNormGate(absl::Span<const float> weight,
+                             absl::Span<const float> bias, float eps,
+                             ConstRows gate, Rows x) = 0;
+
+  // y_t[c] = bias[c] + Σ_j weight[j, c] x_{t - (taps - 1) + j}[c], where the
+  // rows before the first of a slice are its window.   y must not be x.
+  virtual void CausalConv(const CausalConvParams& params, ConstRows x,
+                          absl::Span<const CausalConvSlice> slices, Rows y) = 0;
+
+  // out [rows, heads * head_dim] = what the inner learner of each slice says
+  // while it reads, and the slice's weights and factors advanced.
+  // Sun et al. 2024, arXiv:2407.04620, section 2.4 (mini-batch TTT) and 2.5
+  // (dual form); with the rotation, the per-token scale and the residual
+  // LayerNorm model of the authors' published code, and gradients kept as
+  // rank-1 factors instead of their sum.
+  virtual void TttLinear(ComputePath path, const TttLinearParams& params,
+                         const TttLinearInputs& inputs,
+                         absl::Span<const TttLinearSlice> slices, Rows out) = 0;
+
+  // Waits until all of the above has happened. INTERNAL or
+  // RESOURCE_EXHAUSTED if any of it failed since the last call: then nothing
+  // that was written may be used.
+  virtual absl::Status Finish() = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_OPS_BACKEND_H_

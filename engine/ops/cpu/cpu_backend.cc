@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Splits every operation over the workers. The pieces are fixed: whole rows,
+// whole heads, or panels of weight rows of one width. So which worker takes a
+// piece, and how many workers there are, can not change a bit of the result.
+#include "engine/ops/cpu/cpu_backend.h"
+
+#include <dnnl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/check.h"
+#include "engine/base/thread_pool.h"
+#include "engine/ops/cpu/block_product.h"
+#include "engine/ops/cpu/row_kernels.h"
+#include "engine/ops/cpu/ttt_linear.h"
+
+namespace mneme {
+namespace {
+
+// Weight rows per piece of a product. Block: wide enough that oneDNN's copy
+// of the left operand is small beside the product, narrow enough that a layer
+// has pieces for many workers. Step: about 100 KB of weights.
+constexpr int64_t kBlockPanel = 256;
+constexpr int64_t kStepPanel = 32;
+
+// Below this many multiplications, waking workers costs more than it saves.
+constexpr int64_t kSerialWork = 1 << 14;
+
+// Rows per piece of an operation that treats each row alone.
+constexpr int64_t kRowsPerPiece = 4;
+
+struct CpuMatrix final : Matrix {
+  CpuMatrix(int64_t out_rows, int64_t in_cols)
+      : Matrix(out_rows, in_cols, out_rows * PaddedStride(in_cols) * 4),
+        stride(PaddedStride(in_cols)),
+        buffer(bytes(), Pages::kHuge) {}
+
+  const float* row(int64_t i) const {
+    return reinterpret_cast<const float*>(buffer.data()) + i * stride;
+  }
+
+  const int64_t stride;
+  AlignedBuffer buffer;           // [out, stride], zeros behind column `in`
+  BlockProduct* panel = nullptr;  // for kBlockPanel rows; null if fewer
+  BlockProduct* rest = nullptr;   // for the rows behind the last whole panel
+};
+
+Rows Slice(Rows rows, int64_t first, int64_t count) {
+  return {rows.row(first), count, rows.cols, rows.stride};
+}
+ConstRows Slice(ConstRows rows, int64_t first, int64_t count) {
+  return {rows.row(first), count, rows.cols, rows.stride};
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) : pool_(threads), scratch_(threads) {}
+
+  std::string_view name() const override { return "cpu"; }
+
+  std::string arithmetic_level() const override {
+    const dnnl_version_t* dnnl = dnnl_version();
+    return absl::StrCat(cpu::TargetName(), " onednn-", dnnl->major, ".",
+                        dnnl->minor, ".", dnnl->patch);
+  }
+
+  absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
+      const TensorView& weight) override {
+    auto matrix = std::make_unique<CpuMatrix>(weight.shape[0], weight.shape[1]);
+    if (!matrix->buffer) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("weight ", ShapeString(weight.shape),
+                       ": the machine refused ", matrix->bytes(), " bytes"));
+    }
+    const int64_t row_bytes = matrix->in() * 4;
+    const int64_t stride_bytes = matrix->stride * 4;
+    pool_.ParallelFor(matrix->out(), [&](int64_t i, int) {
+      char* row = matrix->buffer.data() + i * stride_bytes;
+      std::memcpy(row, static_cast<const char*>(weight.data) + i * row_bytes,
+                  row_bytes);
+      std::memset(row + row_bytes, 0, stride_bytes - row_bytes);
+    });
+    const int64_t rest = matrix->out() % kBlockPanel;
+    if (matrix->out() >= kBlockPanel) {
+      absl::StatusOr<BlockProduct*> product = Product(kBlockPanel, *matrix);
+      if (!product.ok()) return product.status();
+      matrix->panel = *product;
+    }
+    if (rest > 0) {
+      absl::StatusOr<BlockProduct*> product = Product(rest, *matrix);
+      if (!product.ok()) return product.status();
+      matrix->rest = *product;
+    }
+    return matrix;
+  }
+
+  absl::Status ReserveTttLinear(const TttLinearParams& params,
+                                int64_t rows) override {
+    const int64_t bytes = cpu::TttLinearScratchFloats(params, rows) * 4;
+    for (AlignedBuffer& scratch : scratch_) {
+      if (scratch && scratch.bytes() >= bytes) continue;
+      scratch = AlignedBuffer(bytes);
+      if (!scratch) {
+        return absl::ResourceExhaustedError(absl::StrCat(
+            "TTT-Linear scratch: the machine refused ", bytes, " bytes"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
+              Rows y) override {
+    const auto& matrix = static_cast<const CpuMatrix&>(weight);
+    if (path == ComputePath::kStep) {
+      StepProduct(matrix, x, y);
+    } else {
+      BlockProductPanels(matrix, x, y);
+    }
+  }
+
+  void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
+                  Rows y) override {
+    const auto& matrix = static_cast<const CpuMatrix&>(table);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      MNEME_DCHECK(ids[i] >= 0 && ids[i] < matrix.out());
+      std::copy_n(matrix.row(ids[i]), matrix.in(),
+                  y.row(static_cast<int64_t>(i)));
+    }
+  }
+
+  void RmsNorm(ConstRows x, absl::Span<const float> weight, float eps,
+               Rows y) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::RmsNormRows(Slice(x, first, count), weight.data(), eps,
+                       Slice(y, first, count));
+    });
+  }
+
+  void Accumulate(ConstRows x, Rows y) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::AccumulateRows(Slice(x, first, count), Slice(y, first, count));
+    });
+  }
+
+  void SiluMul(ConstRows up, Rows gate) override {
+    ForRows(up.rows, up.cols, [&](int64_t first, int64_t count) {
+      cpu::SiluMulRows(Slice(up, first, count), Slice(gate, first, count));
+    });
+  }
+
+  void ScaledSigmoid(absl::Span<const float> bias, float scale,
+                     Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::ScaledSigmoidRows(bias.data(), scale, Slice(x, first, count));
+    });
+  }
+
+  void LayerNormGate(absl::Span<const float> weight,
+                     absl::Span<const float> bias, float eps, ConstRows gate,
+                     Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::LayerNormGateRows(
+          weight.data(), bias.data(), eps,
+          gate.data == nullptr ? gate : Slice(gate, first, count),
+          Slice(x, first, count));
+    });
+  }
+
+  void CausalConv(const CausalConvParams& params, ConstRows x,
+                  absl::Span<const CausalConvSlice> slices, Rows y) override {
+    const int64_t history = params.taps - 1;
+    for (const CausalConvSlice& slice : slices) {
+      ForRows(slice.rows, x.cols, [&](int64_t first, int64_t count) {
+        for (int64_t i = first; i < first + count; ++i) {
+          cpu::CausalConvRow(params, slice, i, x, y);
+        }
+      });
+      if (slice.next_window == nullptr) continue;
+      for (int64_t j = 0; j < history; ++j) {
+        const int64_t t = slice.rows - history + j;
+        std::copy_n(t < 0 ? slice.window + (history + t) * x.cols
+                          : x.row(slice.first_row + t),
+                    x.cols, slice.next_window + j * x.cols);
+      }
+    }
+  }
+
+  void TttLinear(ComputePath path, const TttLinearParams& params,
+                 const TttLinearInputs& inputs,
+                 absl::Span<const TttLinearSlice> slices, Rows out) override {
+    const int64_t pieces = static_cast<int64_t>(slices.size()) * params.heads;
+    const int64_t work =
+        inputs.q.rows * params.heads * params.head_dim * params.head_dim;
+    auto piece = [&](int64_t i, int worker) {
+      cpu::TttLinearHead(
+          path, params, inputs, slices[i / params.heads], i % params.heads,
+          reinterpret_cast<float*>(scratch_[worker].data()), out);
+    };
+    Split(pieces, work, piece);
+  }
+
+  absl::Status Finish() override {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(failure_, absl::OkStatus());
+  }
+
+ private:
+  // The product with `out` rows of a matrix like `matrix`; one per shape.
+  absl::StatusOr<BlockProduct*> Product(int64_t out, const CpuMatrix& matrix) {
+    // Activations have padded strides, as Workspace::Matrix makes them.
+    const std::vector<int64_t> key = {out, matrix.in(), matrix.out()};
+    std::unique_ptr<BlockProduct>& product = products_[key];
+    if (product == nullptr) {
+      absl::StatusOr<std::unique_ptr<BlockProduct>> made =
+          BlockProduct::Make({.out = out,
+                              .in = matrix.in(),
+                              .a_stride = PaddedStride(matrix.in()),
+                              .b_stride = matrix.stride,
+                              .c_stride = PaddedStride(matrix.out()),
+                              .workers = pool_.threads()});
+      if (!made.ok()) return made.status();
+      product = *std::move(made);
+    }
+    return product.get();
+  }
+
+  void StepProduct(const CpuMatrix& matrix, ConstRows x, Rows y) {
+    const int64_t panels = (matrix.out() + kStepPanel - 1) / kStepPanel;
+    auto piece = [&](int64_t panel, int) {
+      const int64_t first = panel * kStepPanel;
+      const int64_t outs = std::min(kStepPanel, matrix.out() - first);
+      cpu::DotRows(matrix.row(first), matrix.stride, outs, x,
+                   Rows{y.data + first, y.rows, outs, y.stride});
+    };
+    Split(panels, x.rows * matrix.out() * matrix.in(), piece);
+  }
+
+  void BlockProductPanels(const CpuMatrix& matrix, ConstRows x, Rows y) {
+    MNEME_DCHECK(x.stride == PaddedStride(matrix.in()));
+    MNEME_DCHECK(y.stride == PaddedStride(matrix.out()));
+    const int64_t panels = (matrix.out() + kBlockPanel - 1) / kBlockPanel;
+    const int64_t groups = (x.rows + kBlockRows - 1) / kBlockRows;
+    auto piece = [&](int64_t i, int worker) {
+      const int64_t group = i / panels;
+      const int64_t first = i % panels * kBlockPanel;
+      BlockProduct* product =
+          matrix.out() - first >= kBlockPanel ? matrix.panel : matrix.rest;
+      const absl::Status status =
+          product->Run(x.row(group * kBlockRows), matrix.row(first),
+                       y.row(group * kBlockRows) + first, worker);
+      if (!status.ok()) {
+        absl::MutexLock lock(&mutex_);
+        failure_.Update(status);
+      }
+    };
+    Split(groups * panels, groups * kBlockRows * matrix.out() * matrix.in(),
+          piece);
+  }
+
+  template <class Task>
+  void ForRows(int64_t rows, int64_t cols, const Task& task) {
+    const int64_t pieces = (rows + kRowsPerPiece - 1) / kRowsPerPiece;
+    auto piece = [&](int64_t i, int) {
+      const int64_t first = i * kRowsPerPiece;
+      task(first, std::min(kRowsPerPiece, rows - first));
+    };
+    Split(pieces, rows * cols, piece);
+  }
+
+  template <class Piece>
+  void Split(int64_t pieces, int64_t work, const Piece& piece) {
+    if (work <= kSerialWork) {
+      pool_.SerialFor(pieces, piece);
+    } else {
+      pool_.ParallelFor(pieces, piece);
+    }
+  }
+
+  ThreadPool pool_;
+  std::vector<AlignedBuffer> scratch_;  // one per worker
+  absl::flat_hash_map<std::vector<int64_t>, std::unique_ptr<BlockProduct>>
+      products_;  // by {out rows, in, out of the whole matrix}
+  absl::Mutex mutex_;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeCpuBackend(int threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
+
+}  // namespace mneme

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/ops/cpu/row_kernels.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/ops/cpu/row_kernels.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h, as Highway wants it.
+#include "engine/ops/cpu/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mneme::cpu {
+namespace HWY_NAMESPACE {
+
+// R rows of x times N rows of the weight: R * N sums, each in one vector
+// register that takes the elements of its row in order.
+template <int R, int N>
+HWY_INLINE void DotTile(const float* HWY_RESTRICT weight, int64_t weight_stride,
+                        int64_t in, const float* HWY_RESTRICT x,
+                        int64_t x_stride, float* HWY_RESTRICT y,
+                        int64_t y_stride) {
+  const F32 d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  VF32 sum[R][N];
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) sum[r][n] = hn::Zero(d);
+  }
+  int64_t k = 0;
+  for (; k + lanes <= in; k += lanes) {
+    VF32 w[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      w[n] = hn::LoadU(d, weight + n * weight_stride + k);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const VF32 value = hn::LoadU(d, x + r * x_stride + k);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        sum[r][n] = hn::MulAdd(value, w[n], sum[r][n]);
+      }
+    }
+  }
+  if (k < in) {
+    const auto mask = hn::FirstN(d, static_cast<size_t>(in - k));
+    for (int r = 0; r < R; ++r) {
+      const VF32 value = hn::MaskedLoad(mask, d, x + r * x_stride + k);
+      for (int n = 0; n < N; ++n) {
+        sum[r][n] = hn::MulAdd(
+            value, hn::LoadU(d, weight + n * weight_stride + k), sum[r][n]);
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) {
+      y[r * y_stride + n] = hn::GetLane(hn::SumOfLanes(d, sum[r][n]));
+    }
+  }
+}
+
+// All rows of x against N rows of the weight, which stay in the first cache.
+template <int N>
+HWY_INLINE void DotPanel(const float* weight, int64_t weight_stride,
+                         ConstRows x, float* y, int64_t y_stride) {
+  int64_t r = 0;
+  for (; r + 4 <= x.rows; r += 4) {
+    DotTile<4, N>(weight, weight_stride, x.cols, x.row(r), x.stride,
+                  y + r * y_stride, y_stride);
+  }
+  switch (x.rows - r) {
+    case 3:
+      DotTile<3, N>(weight, weight_stride, x.cols, x.row(r), x.stride,
+                    y + r * y_stride, y_stride);
+      break;
+    case 2:
+      DotTile<2, N>(weight, weight_stride, x.cols, x.row(r), x.stride,
+                    y + r * y_stride, y_stride);
+      break;
+    case 1:
+      DotTile<1, N>(weight, weight_stride, x.cols, x.row(r), x.stride,
+                    y + r * y_stride, y_stride);
+      break;
+    default:
+      break;
+  }
+}
+
+// Outputs a tile takes: as many as leave its sums in registers.
+constexpr int kTileOuts = HWY_TARGET <= HWY_AVX3 ? 4 : 3;
+
+void DotRows(const float* weight, int64_t weight_stride, int64_t outs,
+             ConstRows x, Rows y) {
+  int64_t n = 0;
+  if (x.rows == 1) {
+    // Bound by memory: many weight rows at a time keep many loads in flight.
+    for (; n + 8 <= outs; n += 8) {
+      DotTile<1, 8>(weight + n * weight_stride, weight_stride, x.cols, x.data,
+                    x.stride, y.data + n, y.stride);
+    }
+  } else {
+    for (; n + kTileOuts <= outs; n += kTileOuts) {
+      DotPanel<kTileOuts>(weight + n * weight_stride, weight_stride, x,
+                          y.data + n, y.stride);
+    }
+  }
+  for (; n < outs; ++n) {
+    DotPanel<1>(weight + n * weight_stride, weight_stride, x, y.data + n,
+                y.stride);
+  }
+}
+
+void RmsNormRows(ConstRows x, const float* HWY_RESTRICT weight, float eps,
+                 Rows y) {
+  const F32 d;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    const float* in = x.row(row);
+    float* out = y.row(row);
+    VF32 squares = hn::Zero(d);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto) HWY_ATTR {
+      const VF32 v = load(in + i);
+      squares = hn::MulAdd(v, v, squares);
+    });
+    const float mean =
+        hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(x.cols);
+    const VF32 inverse = hn::Set(d, 1.0f / std::sqrt(mean + eps));
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      store(hn::Mul(load(weight + i), hn::Mul(load(in + i), inverse)), out + i);
+    });
+  }
+}
+
+void AccumulateRows(ConstRows x, Rows y) {
+  for (int64_t row = 0; row < x.rows; ++row) {
+    const float* in = x.row(row);
+    float* out = y.row(row);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      store(hn::Add(load(out + i), load(in + i)), out + i);
+    });
+  }
+}
+
+void SiluMulRows(ConstRows up, Rows gate) {
+  const F32 d;
+  for (int64_t row = 0; row < up.rows; ++row) {
+    const float* in = up.row(row);
+    float* out = gate.row(row);
+    ForEachVector(up.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const VF32 g = load(out + i);
+      store(hn::Mul(hn::Mul(g, Sigmoid(d, g)), load(in + i)), out + i);
+    });
+  }
+}
+
+void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
+  const F32 d;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    float* out = x.row(row);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const VF32 logit = hn::Add(load(out + i), load(bias + i));
+      store(hn::Mul(hn::Set(d, scale), Sigmoid(d, logit)), out + i);
+    });
+  }
+}
+
+void LayerNormGateRows(const float* weight, const float* bias, float eps,
+                       ConstRows gate, Rows x) {
+  const F32 d;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    float* values = x.row(row);
+    const Moments moments = RowMoments(values, x.cols);
+    const VF32 mean = hn::Set(d, moments.mean);
+    const VF32 inverse = hn::Set(d, 1.0f / std::sqrt(moments.variance + eps));
+    const float* g = gate.data == nullptr ? nullptr : gate.row(row);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const VF32 n = hn::Mul(hn::Sub(load(values + i), mean), inverse);
+      VF32 y = hn::MulAdd(load(weight + i), n, load(bias + i));
+      if (g != nullptr) y = hn::Mul(GeluTanh(d, load(g + i)), y);
+      store(y, values + i);
+    });
+  }
+}
+
+void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,
+                   int64_t row, ConstRows x, Rows y) {
+  const int64_t history = params.taps - 1;
+  float* out = y.row(slice.first_row + row);
+  ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    VF32 sum = load(params.bias + i);
+    for (int64_t j = 0; j < params.taps; ++j) {
+      const int64_t t = row - history + j;
+      const float* in = t < 0 ? slice.window + (history + t) * x.cols
+                              : x.row(slice.first_row + t);
+      sum = hn::MulAdd(load(params.weight + j * x.cols + i), load(in + i), sum);
+    }
+    store(sum, out + i);
+  });
+}
+
+const char* CompiledTarget() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mneme::cpu {
+
+HWY_EXPORT(DotRows);
+HWY_EXPORT(RmsNormRows);
+HWY_EXPORT(AccumulateRows);
+HWY_EXPORT(SiluMulRows);
+HWY_EXPORT(ScaledSigmoidRows);
+HWY_EXPORT(LayerNormGateRows);
+HWY_EXPORT(CausalConvRow);
+HWY_EXPORT(CompiledTarget);
+
+void DotRows(const float* weight, int64_t weight_stride, int64_t outs,
+             ConstRows x, Rows y) {
+  HWY_DYNAMIC_DISPATCH(DotRows)(weight, weight_stride, outs, x, y);
+}
+void RmsNormRows(ConstRows x, const float* weight, float eps, Rows y) {
+  HWY_DYNAMIC_DISPATCH(RmsNormRows)(x, weight, eps, y);
+}
+void AccumulateRows(ConstRows x, Rows y) {
+  HWY_DYNAMIC_DISPATCH(AccumulateRows)(x, y);
+}
+void SiluMulRows(ConstRows up, Rows gate) {
+  HWY_DYNAMIC_DISPATCH(SiluMulRows)(up, gate);
+}
+void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
+  HWY_DYNAMIC_DISPATCH(ScaledSigmoidRows)(bias, scale, x);
+}
+void LayerNormGateRows(const float* weight, const float* bias, float eps,
+                       ConstRows gate, Rows x) {
+  HWY_DYNAMIC_DISPATCH(LayerNormGateRows)(weight, bias, eps, gate, x);
+}
+void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,
+                   int64_t row, ConstRows x, Rows y) {
+  HWY_DYNAMIC_DISPATCH(CausalConvRow)(params, slice, row, x, y);
+}
+std::string TargetName() { return HWY_DYNAMIC_DISPATCH(CompiledTarget)(); }
+
+}  // namespace mneme::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the Highway kernels share, compiled once per instruction set.
+#if defined(MNEME_ENGINE_OPS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MNEME_ENGINE_OPS_CPU_SIMD_INL_H_
+#undef MNEME_ENGINE_OPS_CPU_SIMD_INL_H_
+#else
+#define MNEME_ENGINE_OPS_CPU_SIMD_INL_H_
+#endif
+
+#include <cmath>
+#include <cstdint>
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mneme::cpu {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::ScalableTag<float>;
+using VF32 = hn::Vec<F32>;
+
+// Calls body(i, load, store) for i = 0, Lanes, 2 Lanes, ... below `count`.
+// `load(p)` and `store(v, p)` move whole vectors, or in the last call only
+// what is left of `count`, reading zeros for the rest.
+template <class Body>
+HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
+  const F32 d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    body(
+        i, [&](const float* p) HWY_ATTR { return hn::LoadU(d, p); },
+        [&](VF32 v, float* p) HWY_ATTR { hn::StoreU(v, d, p); });
+  }
+  if (i < count) {
+    const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
+    body(
+        i, [&](const float* p) HWY_ATTR { return hn::MaskedLoad(mask, d, p); },
+        [&](VF32 v, float* p) HWY_ATTR { hn::BlendedStore(v, mask, d, p); });
+  }
+}
+
+// 1 / (1 + e^-x). Highway's Exp ends at 88; beyond it the result is 0 to f32.
+HWY_INLINE VF32 Sigmoid(F32 d, VF32 x) {
+  const VF32 negated = hn::Min(hn::Neg(x), hn::Set(d, 88.0f));
+  return hn::Div(hn::Set(d, 1.0f),
+                 hn::Add(hn::Set(d, 1.0f), hn::Exp(d, negated)));
+}
+
+// x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x³).
+HWY_INLINE VF32 GeluTanh(F32 d, VF32 x) {
+  const VF32 cubic = hn::Mul(hn::Mul(x, x), hn::Set(d, 0.044715f));
+  const VF32 inner = hn::MulAdd(cubic, x, x);
+  return hn::Mul(x,
+                 Sigmoid(d, hn::Mul(hn::Set(d, 1.5957691216057308f), inner)));
+}
+
+struct Moments {
+  float mean = 0;
+  float variance = 0;  // biased
+};
+
+// Mean first, then the mean of squared deviations: a small variance beside a
+// large mean survives.
+HWY_INLINE Moments RowMoments(const float* x, int64_t count) {
+  const F32 d;
+  VF32 sum = hn::Zero(d);
+  ForEachVector(count, [&](int64_t i, auto load, auto)
+                           HWY_ATTR { sum = hn::Add(sum, load(x + i)); });
+  const float n = static_cast<float>(count);
+  const float mean = hn::GetLane(hn::SumOfLanes(d, sum)) / n;
+  // Lanes behind the end would count as (0 - mean)², so they are left out.
+  VF32 squares = hn::Zero(d);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const VF32 v = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
+    squares = hn::MulAdd(v, v, squares);
+  }
+  if (i < count) {
+    const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
+    const VF32 v = hn::Sub(hn::MaskedLoad(mask, d, x + i), hn::Set(d, mean));
+    squares = hn::Add(squares, hn::IfThenElseZero(mask, hn::Mul(v, v)));
+  }
+  return {.mean = mean,
+          .variance = hn::GetLane(hn::SumOfLanes(d, squares)) / n};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/copy_lane.h"
+
+#include <utility>
+
+namespace mneme {
+
+void CopyLane::Sink::RecordInput(const Payload& payload) {
+  if (const auto* text = std::get_if<std::string>(&payload)) {
+    next_offset_ += static_cast<int64_t>(text->size());
+  } else {
+    next_offset_ +=
+        static_cast<int64_t>(std::get<std::vector<int32_t>>(payload).size());
+  }
+}
+
+void CopyLane::Sink::RecordGenerated(int32_t, std::string_view bytes) {
+  next_offset_ +=
+      unit_ == SessionUnit::kText ? static_cast<int64_t>(bytes.size()) : 1;
+}
+
+CopyLane::CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
+                   int64_t next_offset,
+                   absl::StatusOr<std::unique_ptr<SessionState>> state,
+                   std::shared_ptr<Task> task)
+    : model_(std::move(model)),
+      state_(std::move(state)),
+      task_(std::move(task)),
+      sink_(unit, next_offset) {}
+
+void CopyLane::EndTask() {
+  task_->SetLane(nullptr);
+  task_->Notify();
+}
+
+Demand CopyLane::Plan() {
+  if (task_->done()) return {};
+  if (!state_.ok()) {
+    task_->Fail(state_.status(), sink_, 0);
+    EndTask();
+    return {};
+  }
+  const Demand demand = task_->Plan(**state_, sink_);
+  if (task_->done()) EndTask();
+  return demand;
+}
+
+void CopyLane::Complete(const absl::Status& status, ConstRows logits) {
+  SessionState& state = **state_;
+  if (!status.ok()) {
+    state.Abandon();
+    task_->Fail(status, sink_, state.position());
+    EndTask();
+    return;
+  }
+  if (logits.rows > 0) task_->OnLogits(logits);
+  state.Commit();
+  task_->OnCommitted(state, sink_);
+  task_->Notify();
+}
+
+}  // namespace mneme

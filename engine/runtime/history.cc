@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/history.h"
+
+#include <algorithm>
+
+#include "engine/base/coding.h"
+
+namespace mneme {
+
+void History::Add(std::string_view bytes) {
+  hash_.Update(bytes);
+  bytes_ += static_cast<int64_t>(bytes.size());
+  if (static_cast<int64_t>(bytes.size()) > kKeptBytes) {
+    bytes.remove_prefix(bytes.size() - kKeptBytes);
+  }
+  int64_t at = bytes_ - static_cast<int64_t>(bytes.size());
+  const int64_t wanted = std::min(bytes_, kKeptBytes);
+  if (static_cast<int64_t>(kept_.size()) < wanted) kept_.resize(wanted);
+  while (!bytes.empty()) {
+    const int64_t place = at % kKeptBytes;
+    const size_t count = std::min<size_t>(bytes.size(), kKeptBytes - place);
+    std::copy_n(bytes.data(), count, &kept_[place]);
+    bytes.remove_prefix(count);
+    at += static_cast<int64_t>(count);
+  }
+}
+
+History::Match History::Compare(int64_t offset, std::string_view bytes) const {
+  int64_t at = offset * unit_bytes();
+  const int64_t oldest = bytes_ - static_cast<int64_t>(kept_.size());
+  if (at < oldest) {
+    const int64_t gone =
+        std::min<int64_t>(oldest - at, static_cast<int64_t>(bytes.size()));
+    bytes.remove_prefix(gone);
+    at += gone;
+    if (bytes.empty()) return Match::kTooOld;
+  }
+  for (const char c : bytes) {
+    if (kept_[at++ % kKeptBytes] != c) return Match::kDifferent;
+  }
+  return Match::kSame;
+}
+
+std::string TokenBytes(const std::vector<int32_t>& tokens) {
+  std::string bytes(tokens.size() * 4, '\0');
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    EncodeFixed32(static_cast<uint32_t>(tokens[i]), &bytes[i * 4]);
+  }
+  return bytes;
+}
+
+std::string PayloadBytes(const Payload& payload) {
+  if (const auto* text = std::get_if<std::string>(&payload)) return *text;
+  return TokenBytes(std::get<std::vector<int32_t>>(payload));
+}
+
+}  // namespace mneme

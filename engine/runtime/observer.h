@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_OBSERVER_H_
+#define MNEME_ENGINE_RUNTIME_OBSERVER_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/time/time.h"
+#include "engine/runtime/types.h"
+
+namespace mneme {
+
+enum class SegmentResult { kApplied, kDuplicate, kGap, kConflict, kRejected };
+enum class SessionEventKind { kCreate, kDelete };
+enum class PassKind { kBlock, kStep };
+
+// What happens in the engine, as it happens. Every method returns quickly,
+// takes no lock that is held while calling the engine, and may be called from
+// any thread. `model` is a name from a small fixed set.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+
+  // A pass over the model's weights ended: `rows` tokens of `sessions`
+  // sessions in `elapsed`.
+  virtual void OnPass(std::string_view /*model*/, PassKind /*kind*/,
+                      int64_t /*rows*/, int64_t /*sessions*/,
+                      absl::Duration /*elapsed*/) {}
+  // A pass failed; what it was computing was thrown away.
+  virtual void OnPassFailed(std::string_view /*model*/) {}
+
+  virtual void OnSegment(std::string_view /*model*/, SegmentResult /*result*/,
+                         int64_t /*bytes*/, int64_t /*tokens*/) {}
+  // An append stream ran out of credit or waits for a generation.
+  virtual void OnCreditStall(std::string_view /*model*/) {}
+
+  virtual void OnTokenGenerated(std::string_view /*model*/,
+                                absl::Duration /*since_last*/) {}
+  // `ok` is false if it failed.
+  virtual void OnGenerationFinished(std::string_view /*model*/, bool /*ok*/,
+                                    FinishReason /*reason*/,
+                                    const GenerateStats& /*stats*/) {}
+  virtual void OnScored(std::string_view /*model*/, int64_t /*tokens*/,
+                        absl::Duration /*queue_time*/) {}
+
+  virtual void OnSessionEvent(std::string_view /*model*/,
+                              SessionEventKind /*event*/) {}
+  // Something was refused; `reason` as in the error ("RAM_BUDGET").
+  virtual void OnRejected(std::string_view /*model*/,
+                          std::string_view /*reason*/) {}
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_OBSERVER_H_

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/scoring_task.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+#include "engine/text/sampler.h"
+
+namespace mneme {
+namespace {
+
+// Tokens of input that may wait, and events that may wait for a slow reader.
+constexpr int64_t kMaxInputTokens = int64_t{1} << 18;
+constexpr size_t kMaxEvents = 64;
+
+}  // namespace
+
+ScoringTask::ScoringTask(Setup setup, StreamListener* listener)
+    : setup_(std::move(setup)),
+      arrival_(setup_.clock->Monotonic()),
+      notifier_(listener) {}
+
+bool ScoringTask::done() const {
+  absl::MutexLock lock(&mutex_);
+  return done_;
+}
+
+void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
+  const bool text = setup_.unit == SessionUnit::kText;
+  while (!input_.empty() && state.tail_room() > 0) {
+    Piece& piece = input_.front();
+    if (piece.read == 0) {
+      next_token_offset_ = history.next_offset();
+      history.RecordInput(piece.payload);
+    }
+    while (piece.read < piece.tokens.size() && state.tail_room() > 0) {
+      const int32_t token = piece.tokens[piece.read++];
+      if (state.position() == 0) skip_first_ = true;
+      state.PushToken(token);
+      unscored_.push_back(token);
+      offsets_.push_back(next_token_offset_);
+      next_token_offset_ +=
+          text ? static_cast<int64_t>(
+                     setup_.model->tokenizer->Decode(token).size())
+               : 1;
+      --input_tokens_;
+    }
+    if (piece.read == piece.tokens.size()) input_.pop_front();
+  }
+}
+
+// Adds to the demand for the tail the logits that predict its unscored end.
+Demand ScoringTask::ScoreTail(const SessionState& state, Demand demand) {
+  const int64_t rows = demand.rows;
+  const int64_t first = rows - static_cast<int64_t>(unscored_.size());
+  if (unscored_.empty()) return demand;
+  demand.prior_logits = first == 0 && state.computed_tokens() > 0;
+  demand.logits_begin = std::max<int64_t>(first - 1, 0);
+  demand.logits_end = rows - 1;
+  return demand;
+}
+
+Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
+  absl::MutexLock lock(&mutex_);
+  if (done_) return {};
+  if (!started_) {
+    // A full block before the Ask goes by the path it would have gone anyway.
+    if (state.tail_room() == 0) return ComputeTail(state);
+    started_ = true;
+    first_pass_ = setup_.clock->Monotonic();
+    state.Ask();
+  }
+  if (cancelled_) {
+    input_.clear();
+    input_tokens_ = 0;
+    input_finished_ = true;
+  } else if (events_.size() >= kMaxEvents) {
+    paused_ = true;
+    return {};
+  }
+  PullInput(state, history);
+  if (state.tail_room() == 0) return ScoreTail(state, ComputeTail(state));
+  if (!input_finished_) return {};
+  if (!unscored_.empty()) {
+    state.Ask();
+    return ScoreTail(state, ComputeTail(state));
+  }
+  Finish(cancelled_ ? absl::CancelledError("cancelled") : absl::OkStatus(),
+         history.next_offset(), state.position());
+  return {};
+}
+
+void ScoringTask::OnLogits(ConstRows logits) {
+  scored_.clear();
+  const size_t skipped = skip_first_ ? 1 : 0;
+  for (size_t i = skipped; i < unscored_.size(); ++i) {
+    const absl::Span<const float> row(
+        logits.row(static_cast<int64_t>(i - skipped)),
+        static_cast<size_t>(logits.cols));
+    scored_.push_back({.token = unscored_[i],
+                       .logprob = LogProbability(row, unscored_[i]),
+                       .offset = offsets_[i]});
+  }
+}
+
+void ScoringTask::OnCommitted(SessionState&, HistorySink&) {
+  absl::MutexLock lock(&mutex_);
+  for (const ScoreEvent::Token& token : scored_) {
+    totals_.logprob_sum += token.logprob;
+  }
+  totals_.tokens_scored += static_cast<int64_t>(scored_.size());
+  if (std::exchange(skip_first_, false)) ++totals_.tokens_unscored;
+  unscored_.clear();
+  offsets_.clear();
+  if (scored_.empty()) return;
+  events_.push_back({.kind = ScoreEvent::Kind::kTokens,
+                     .tokens = std::move(scored_),
+                     .totals = totals_,
+                     .status = absl::OkStatus()});
+  scored_.clear();
+}
+
+void ScoringTask::Finish(const absl::Status& status, int64_t next_offset,
+                         int64_t position) {
+  if (done_) return;
+  const absl::Duration queue_time =
+      started_ ? first_pass_ - arrival_ : absl::ZeroDuration();
+  setup_.observer->OnScored(setup_.model->name, totals_.tokens_scored,
+                            queue_time);
+  events_.push_back(
+      {.kind = ScoreEvent::Kind::kFinished,
+       .totals = totals_,
+       .status = status,
+       .next_offset = next_offset,
+       .position = position,
+       .queue_time = queue_time,
+       .compute_time = setup_.clock->Monotonic() - arrival_ - queue_time});
+  input_.clear();
+  done_ = true;
+}
+
+void ScoringTask::Fail(const absl::Status& status, const HistorySink& history,
+                       int64_t position) {
+  absl::MutexLock lock(&mutex_);
+  Finish(status, history.next_offset(), position);
+}
+
+void ScoringTask::Cancel() {
+  absl::MutexLock lock(&mutex_);
+  cancelled_ = true;
+}
+
+absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
+  MNEME_ASSIGN_OR_RETURN(
+      std::vector<int32_t> tokens,
+      setup_.model->Tokens(setup_.unit, payload, "score input"));
+  if (tokens.empty()) {
+    return absl::InvalidArgumentError(
+        "score input: found nothing, want at least one byte or token");
+  }
+  absl::MutexLock lock(&mutex_);
+  if (input_finished_) {
+    return absl::FailedPreconditionError("score input after its end");
+  }
+  const int64_t count = static_cast<int64_t>(tokens.size());
+  if (input_tokens_ > 0 && input_tokens_ + count > kMaxInputTokens) {
+    return Offer::kLater;
+  }
+  if (const auto* text = std::get_if<std::string>(&payload)) {
+    totals_.bytes += static_cast<int64_t>(text->size());
+  }
+  input_tokens_ += count;
+  input_.push_back({.payload = payload, .tokens = std::move(tokens)});
+  return Offer::kTaken;
+}
+
+void ScoringTask::FinishInput() {
+  absl::MutexLock lock(&mutex_);
+  input_finished_ = true;
+}
+
+absl::optional<ScoreEvent> ScoringTask::Poll(bool* resume) {
+  absl::MutexLock lock(&mutex_);
+  *resume = false;
+  if (events_.empty()) return absl::nullopt;
+  ScoreEvent event = std::move(events_.front());
+  events_.pop_front();
+  if (paused_ && events_.size() <= kMaxEvents / 2) {
+    paused_ = false;
+    *resume = true;
+  }
+  return event;
+}
+
+}  // namespace mneme

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_SCORING_TASK_H_
+#define MNEME_ENGINE_RUNTIME_SCORING_TASK_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/clock.h"
+#include "engine/runtime/notifier.h"
+#include "engine/runtime/observer.h"
+#include "engine/runtime/served_model.h"
+#include "engine/runtime/task.h"
+
+namespace mneme {
+
+// A scoring: an Ask, then the text, block by block, with the logits of every
+// token, then an Ask where it ends.
+class ScoringTask final : public Task {
+ public:
+  struct Setup {
+    std::shared_ptr<const ServedModel> model;
+    SessionUnit unit = SessionUnit::kText;
+    bool commit = false;
+    const Clock* clock = nullptr;
+    Observer* observer = nullptr;
+  };
+
+  ScoringTask(Setup setup, StreamListener* listener);
+
+  bool commits() const override { return setup_.commit; }
+  SessionActivity activity() const override {
+    return SessionActivity::kScoring;
+  }
+  Demand Plan(SessionState& state, HistorySink& history) override;
+  bool done() const override;
+  void OnLogits(ConstRows logits) override;
+  void OnCommitted(SessionState& state, HistorySink& history) override;
+  void Fail(const absl::Status& status, const HistorySink& history,
+            int64_t position) override;
+  void Cancel() override;
+  void Notify() override { notifier_.Notify(); }
+
+  // As Scoring says.
+  absl::StatusOr<Offer> Write(const Payload& payload);
+  void FinishInput();
+  // `*resume` as GenerationTask::Poll.
+  absl::optional<ScoreEvent> Poll(bool* resume);
+  void Detach() { notifier_.Detach(); }
+
+ private:
+  struct Piece {
+    Payload payload;
+    std::vector<int32_t> tokens;
+    size_t read = 0;
+  };
+
+  void PullInput(SessionState& state, HistorySink& history)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Demand ScoreTail(const SessionState& state, Demand demand);
+  void Finish(const absl::Status& status, int64_t next_offset, int64_t position)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Setup setup_;
+  const absl::Duration arrival_;  // on the monotonic clock
+  Notifier notifier_;
+
+  // The scheduler thread's own.
+  bool started_ = false;
+  absl::Duration first_pass_;
+  std::vector<int32_t> unscored_;  // tokens of the tail to be scored
+  std::vector<int64_t> offsets_;   // theirs
+  int64_t next_token_offset_ = 0;
+  bool skip_first_ = false;  // the first of them has nothing before it
+  std::vector<ScoreEvent::Token> scored_;
+
+  mutable absl::Mutex mutex_;
+  std::deque<Piece> input_ ABSL_GUARDED_BY(mutex_);
+  int64_t input_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool input_finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  ScoreTotals totals_ ABSL_GUARDED_BY(mutex_);
+  std::deque<ScoreEvent> events_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_SCORING_TASK_H_

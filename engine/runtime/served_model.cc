@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/served_model.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+
+namespace mneme {
+
+absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
+    SessionUnit unit, const Payload& payload, const char* what) const {
+  const auto* text = std::get_if<std::string>(&payload);
+  if ((unit == SessionUnit::kText) != (text != nullptr)) {
+    return WithReason(
+        absl::InvalidArgumentError(absl::StrCat(
+            what, ": found ", text != nullptr ? "text" : "tokens", ", want ",
+            text != nullptr ? "tokens: this is a token session"
+                            : "text: this is a text session")),
+        {.reason = "WRONG_UNIT", .metadata = {}});
+  }
+  if (text != nullptr) {
+    std::vector<int32_t> tokens;
+    tokenizer->Encode(*text, tokens);
+    return tokens;
+  }
+  const auto& tokens = std::get<std::vector<int32_t>>(payload);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= model->config().vocab_size) {
+      return WithReason(absl::InvalidArgumentError(absl::StrCat(
+                            what, ": token ", i, " is ", tokens[i],
+                            ", want 0 to ", model->config().vocab_size - 1)),
+                        {.reason = "BAD_TOKEN", .metadata = {}});
+    }
+  }
+  return tokens;
+}
+
+}  // namespace mneme

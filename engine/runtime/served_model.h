@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_SERVED_MODEL_H_
+#define MNEME_ENGINE_RUNTIME_SERVED_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/model/model.h"
+#include "engine/runtime/types.h"
+#include "engine/text/tokenizer.h"
+
+namespace mneme {
+
+// A model under a name, with its tokenizer. Immutable.
+struct ServedModel {
+  std::string name;
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<const Tokenizer> tokenizer;  // null: token sessions only
+  absl::Time load_time;
+
+  // The token ids that a model may say; empty: all.
+  absl::Span<const uint8_t> sayable(SessionUnit unit) const {
+    return unit == SessionUnit::kText ? tokenizer->sayable()
+                                      : absl::Span<const uint8_t>();
+  }
+
+  // The tokens of input for a session of `unit`. INVALID_ARGUMENT naming
+  // `what` if the payload is of the other unit or holds an id that the model
+  // does not have.
+  absl::StatusOr<std::vector<int32_t>> Tokens(SessionUnit unit,
+                                              const Payload& payload,
+                                              const char* what) const;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_SERVED_MODEL_H_

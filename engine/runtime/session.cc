@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/crc32c.h"
+#include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+
+namespace mneme {
+namespace {
+
+absl::Status Deleted(const std::string& id) {
+  return WithReason(
+      absl::NotFoundError(absl::StrCat("session ", id, " was deleted")),
+      {.reason = "SESSION_DELETED", .metadata = {}});
+}
+
+// Tokens that share a piece of input, at least.
+constexpr size_t kPieceTokens = 4096;
+
+int64_t CreditOf(std::string_view bytes) {
+  return static_cast<int64_t>(bytes.size());
+}
+
+}  // namespace
+
+// What a task that commits writes down goes straight into the account. Used
+// under the session's mutex only.
+class Session::Sink final : public HistorySink {
+ public:
+  explicit Sink(Session& session) : session_(session) {}
+
+  int64_t next_offset() const override ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return session_.history_.next_offset();
+  }
+  void RecordInput(const Payload& payload) override
+      ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    session_.history_.Add(PayloadBytes(payload));
+  }
+  void RecordGenerated(int32_t token, std::string_view bytes) override
+      ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (session_.unit() == SessionUnit::kText) {
+      session_.history_.Add(bytes);
+    } else {
+      session_.history_.Add(TokenBytes({token}));
+    }
+  }
+
+ private:
+  Session& session_;
+};
+
+Session::Session(Setup setup, StartOnCopy start_on_copy)
+    : setup_(std::move(setup)),
+      start_on_copy_(std::move(start_on_copy)),
+      create_time_(setup_.clock->Now()),
+      update_time_(create_time_),
+      history_(setup_.unit) {
+  if (setup_.unit == SessionUnit::kText) {
+    const absl::optional<int32_t> bos = setup_.model->tokenizer->bos();
+    if (bos.has_value()) setup_.state->PushToken(*bos);
+  }
+  CountTokens();
+}
+
+Session::~Session() = default;
+
+int64_t Session::IndexBytes() {
+  // The object with its kept history; ids and labels are bounded, and the
+  // nodes of the tables that hold it round up.
+  constexpr int64_t kNamesAndNodes = 16 << 10;
+  return static_cast<int64_t>(sizeof(Session)) + History::kKeptBytes +
+         kNamesAndNodes;
+}
+
+absl::Status Session::CheckAlive() const {
+  return deleted_ ? Deleted(id()) : absl::OkStatus();
+}
+
+int64_t Session::AbsorbedOffset() const {
+  return history_.next_offset() - input_bytes_ / history_.unit_bytes();
+}
+
+SessionInfo Session::InfoLocked() const {
+  SessionInfo info;
+  info.id = id();
+  info.uid = uid();
+  info.model = setup_.model->name;
+  info.model_fingerprint = setup_.model->model->fingerprint();
+  info.epoch = epoch_;
+  info.unit = unit();
+  info.position = position_;
+  info.absorbed_offset = AbsorbedOffset();
+  info.next_offset = history_.next_offset();
+  info.pending_tokens = tail_tokens_;
+  info.state_bytes = setup_.model->model->layout()->state_bytes();
+  info.labels = setup_.labels;
+  info.create_time = create_time_;
+  info.update_time = update_time_;
+  if (!tasks_.empty()) {
+    info.activity = tasks_.front()->activity();
+  } else if (!input_.empty()) {
+    info.activity = SessionActivity::kAppending;
+  }
+  return info;
+}
+
+SessionInfo Session::Info() const {
+  absl::MutexLock lock(&mutex_);
+  return InfoLocked();
+}
+
+bool Session::WithState(
+    absl::FunctionRef<void(const SessionState& state, SessionInfo& info)> read,
+    SessionInfo& info) {
+  {
+    auto readable = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return deleted_ || (!leased_ && (settled() || stalled_));
+    };
+    absl::MutexLock lock(&mutex_);
+    ++readers_waiting_;
+    mutex_.Await(absl::Condition(&readable));
+    --readers_waiting_;
+    if (deleted_) return false;
+    leased_ = true;
+    info = InfoLocked();
+    info.history_digest = history_.Digest();
+  }
+  read(*setup_.state, info);
+  absl::MutexLock lock(&mutex_);
+  leased_ = false;
+  return true;
+}
+
+void Session::Delete() {
+  std::shared_ptr<SessionWriter> writer;
+  {
+    absl::MutexLock lock(&mutex_);
+    deleted_ = true;
+    input_.clear();
+    input_bytes_ = 0;
+    writer = std::move(writer_);
+    if (writer != nullptr) writer->status = Deleted(id());
+  }
+  if (writer != nullptr) writer->notifier.Notify();
+}
+
+void Session::CountTokens() {
+  position_ = setup_.state->position();
+  tail_tokens_ = static_cast<int64_t>(setup_.state->tail().size());
+}
+
+// -- Lane --------------------------------------------------------------------
+
+bool Session::PullInput() {
+  SessionState& state = *setup_.state;
+  bool absorbed = false;
+  while (!input_.empty() && state.tail_room() > 0) {
+    Piece& piece = input_.front();
+    const size_t left = piece.tokens.size() - piece.read;
+    const size_t count =
+        std::min<size_t>(left, static_cast<size_t>(state.tail_room()));
+    for (size_t i = 0; i < count; ++i) {
+      state.PushToken(piece.tokens[piece.read++]);
+    }
+    // Credit comes back in proportion; all of it with the last token.
+    const int64_t credit =
+        piece.credit * static_cast<int64_t>(count) / static_cast<int64_t>(left);
+    piece.credit -= credit;
+    input_bytes_ -= credit;
+    if (piece.read == piece.tokens.size()) input_.pop_front();
+    absorbed = true;
+  }
+  CountTokens();
+  return absorbed;
+}
+
+void Session::PopTask(std::vector<std::shared_ptr<Task>>& done) {
+  tasks_.front()->SetLane(nullptr);
+  done.push_back(std::move(tasks_.front()));
+  tasks_.pop_front();
+  update_time_ = setup_.clock->Now();
+}
+
+Demand Session::PlanLocked(bool& absorbed,
+                           std::vector<std::shared_ptr<Task>>& done) {
+  if (leased_) return {};
+  SessionState& state = *setup_.state;
+  Sink sink(*this);
+  if (deleted_) {
+    while (!tasks_.empty()) {
+      tasks_.front()->Fail(Deleted(id()), sink, position_);
+      PopTask(done);
+    }
+    return {};
+  }
+  while (!stalled_) {
+    if (settled() && readers_waiting_ > 0) return {};
+    absorbed = PullInput() || absorbed;
+    const bool task_is_next = !tasks_.empty() && input_.empty();
+    if (!settled() && !(task_is_next && tasks_.front()->commits())) {
+      task_pass_ = false;
+      return ComputeTail(state);
+    }
+    if (!task_is_next) return {};
+    const std::shared_ptr<Task> task = tasks_.front();
+    if (!task->commits()) {
+      tasks_.pop_front();
+      start_on_copy_(*this, task, state, history_.next_offset());
+      continue;
+    }
+    const Demand demand = task->Plan(state, sink);
+    CountTokens();
+    if (!task->done()) {
+      task_pass_ = true;
+      return demand;
+    }
+    PopTask(done);
+  }
+  return {};
+}
+
+Demand Session::Plan() {
+  bool absorbed = false;
+  std::vector<std::shared_ptr<Task>> done;
+  Demand demand;
+  std::shared_ptr<SessionWriter> writer;
+  {
+    absl::MutexLock lock(&mutex_);
+    demand = PlanLocked(absorbed, done);
+    if (absorbed || !done.empty()) writer = writer_;
+  }
+  for (const std::shared_ptr<Task>& task : done) task->Notify();
+  if (writer != nullptr) writer->notifier.Notify();
+  return demand;
+}
+
+bool Session::Begin() {
+  absl::MutexLock lock(&mutex_);
+  if (deleted_ || leased_) return false;
+  leased_ = true;
+  return true;
+}
+
+void Session::Complete(const absl::Status& status, ConstRows logits) {
+  std::shared_ptr<Task> task;  // whose pass it was
+  {
+    absl::MutexLock lock(&mutex_);
+    if (task_pass_ && !tasks_.empty()) task = tasks_.front();
+  }
+  if (status.ok() && task != nullptr && logits.rows > 0) task->OnLogits(logits);
+
+  std::shared_ptr<SessionWriter> failed_writer;
+  std::vector<std::shared_ptr<Task>> done;
+  {
+    absl::MutexLock lock(&mutex_);
+    SessionState& state = *setup_.state;
+    Sink sink(*this);
+    if (status.ok()) {
+      state.Commit();
+      if (task != nullptr) task->OnCommitted(state, sink);
+    } else {
+      state.Abandon();
+      stalled_ = true;
+      if (!tasks_.empty()) {
+        tasks_.front()->Fail(status, sink, position_);
+        PopTask(done);
+      }
+      if (writer_ != nullptr) writer_->status = status;
+      failed_writer = std::move(writer_);
+    }
+    CountTokens();
+    update_time_ = setup_.clock->Now();
+    leased_ = false;
+  }
+  if (task != nullptr) task->Notify();
+  for (const std::shared_ptr<Task>& ended : done) ended->Notify();
+  if (failed_writer != nullptr) failed_writer->notifier.Notify();
+}
+
+// -- Writers -----------------------------------------------------------------
+
+absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
+    const AppendOptions& options, StreamListener* listener,
+    AppendOpened& opened) {
+  std::shared_ptr<SessionWriter> fenced;
+  auto writer = std::make_shared<SessionWriter>(listener);
+  {
+    absl::MutexLock lock(&mutex_);
+    MNEME_RETURN_IF_ERROR(CheckAlive());
+    if (options.expected_epoch != 0 && options.expected_epoch != epoch_) {
+      return WithReason(absl::AbortedError(absl::StrCat(
+                            "session ", id(), " is in epoch ", epoch_,
+                            ", want ", options.expected_epoch)),
+                        {.reason = "EPOCH_FENCED",
+                         .metadata = {{"epoch", absl::StrCat(epoch_)}}});
+    }
+    if (writer_ != nullptr) {
+      if (!options.takeover) {
+        return WithReason(
+            absl::AbortedError(absl::StrCat(
+                "session ", id(), " has another append stream; want takeover")),
+            {.reason = "WRITER_ACTIVE", .metadata = {}});
+      }
+      ++epoch_;
+      fenced = std::move(writer_);
+      fenced->status =
+          WithReason(absl::AbortedError(absl::StrCat(
+                         "another append stream took session ", id(), " over")),
+                     {.reason = "TAKEN_OVER",
+                      .metadata = {{"epoch", absl::StrCat(epoch_)}}});
+    }
+    stalled_ = false;
+    writer->position_at_open = position_;
+    writer_ = writer;
+    opened.uid = uid();
+    opened.epoch = epoch_;
+    opened.unit = unit();
+    opened.next_offset = history_.next_offset();
+    opened.absorbed_offset = AbsorbedOffset();
+    opened.position = position_;
+    opened.max_inflight_bytes = kMaxInflightBytes;
+    opened.max_segment_bytes = kMaxSegmentBytes;
+    if (input_.empty()) opened.history_digest = history_.Digest();
+  }
+  if (fenced != nullptr) fenced->notifier.Notify();
+  return writer;
+}
+
+void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
+  writer->notifier.Detach();
+  absl::MutexLock lock(&mutex_);
+  if (writer_ == writer) writer_ = nullptr;
+}
+
+bool Session::HasCommittingTask() const {
+  return std::any_of(tasks_.begin(), tasks_.end(),
+                     [](const auto& task) { return task->commits(); });
+}
+
+void Session::Accept(std::string_view bytes, std::vector<int32_t> tokens) {
+  history_.Add(bytes);
+  input_bytes_ += CreditOf(bytes);
+  if (!input_.empty() && input_.back().tokens.size() < kPieceTokens) {
+    Piece& last = input_.back();
+    last.tokens.insert(last.tokens.end(), tokens.begin(), tokens.end());
+    last.credit += CreditOf(bytes);
+  } else {
+    input_.push_back({.tokens = std::move(tokens), .credit = CreditOf(bytes)});
+  }
+  update_time_ = setup_.clock->Now();
+  stalled_ = false;
+}
+
+absl::StatusOr<AppendStream::Taken> Session::Write(
+    const SessionWriter& writer, const AppendStream::Segment& segment) {
+  Observer& observer = *setup_.observer;
+  const std::string& model = setup_.model->name;
+  auto rejected = [&](SegmentResult result, absl::Status status) {
+    observer.OnSegment(model, result, 0, 0);
+    return status;
+  };
+
+  // What can be said of the segment by itself.
+  std::string bytes = PayloadBytes(segment.payload);
+  if (CreditOf(bytes) > kMaxSegmentBytes) {
+    return rejected(
+        SegmentResult::kRejected,
+        WithReason(absl::InvalidArgumentError(absl::StrCat(
+                       "segment at offset ", segment.offset, ": ", bytes.size(),
+                       " bytes, want at most ", kMaxSegmentBytes)),
+                   {.reason = "SEGMENT_TOO_LARGE", .metadata = {}}));
+  }
+  if (segment.offset < 0 || bytes.empty()) {
+    return rejected(
+        SegmentResult::kRejected,
+        absl::InvalidArgumentError(absl::StrCat(
+            "segment at offset ", segment.offset, " of ", bytes.size(),
+            " bytes, want an offset of at least 0 "
+            "and at least one byte or token")));
+  }
+  if (segment.crc32c.has_value()) {
+    const uint32_t found = Crc32c(bytes);
+    if (found != *segment.crc32c) {
+      return rejected(
+          SegmentResult::kRejected,
+          WithReason(absl::InvalidArgumentError(absl::StrCat(
+                         "segment at offset ", segment.offset, ": crc32c is ",
+                         found, ", want ", *segment.crc32c)),
+                     {.reason = "CRC_MISMATCH", .metadata = {}}));
+    }
+  }
+  absl::StatusOr<std::vector<int32_t>> tokens = setup_.model->Tokens(
+      unit(), segment.payload,
+      absl::StrCat("segment at offset ", segment.offset).c_str());
+  if (!tokens.ok()) {
+    return rejected(SegmentResult::kRejected, tokens.status());
+  }
+
+  absl::MutexLock lock(&mutex_);
+  MNEME_RETURN_IF_ERROR(writer.status);
+  const int64_t next = history_.next_offset();
+  const int64_t unit_bytes = history_.unit_bytes();
+  if (segment.offset > next) {
+    return rejected(
+        SegmentResult::kGap,
+        WithReason(absl::OutOfRangeError(
+                       absl::StrCat("segment at offset ", segment.offset,
+                                    " leaves a gap, want ", next)),
+                   {.reason = "SEGMENT_GAP",
+                    .metadata = {{"expected_offset", absl::StrCat(next)}}}));
+  }
+  AppendStream::Taken taken;
+  // What the session has already has to be the same.
+  const int64_t known_bytes =
+      std::min<int64_t>((next - segment.offset) * unit_bytes, CreditOf(bytes));
+  if (known_bytes > 0) {
+    taken.duplicate = true;
+    switch (history_.Compare(segment.offset,
+                             std::string_view(bytes).substr(0, known_bytes))) {
+      case History::Match::kSame:
+        break;
+      case History::Match::kTooOld:
+        taken.verified = false;
+        break;
+      case History::Match::kDifferent:
+        return rejected(
+            SegmentResult::kConflict,
+            WithReason(absl::FailedPreconditionError(absl::StrCat(
+                           "segment at offset ", segment.offset,
+                           " differs from what the session has there")),
+                       {.reason = "SEGMENT_CONFLICT",
+                        .metadata = {{"offset", absl::StrCat(segment.offset)},
+                                     {"next_offset", absl::StrCat(next)}}}));
+    }
+  }
+  if (known_bytes == CreditOf(bytes)) {
+    observer.OnSegment(model, SegmentResult::kDuplicate, 0, 0);
+    return taken;
+  }
+  const int64_t fresh_bytes = CreditOf(bytes) - known_bytes;
+  if (HasCommittingTask() ||
+      (input_bytes_ > 0 && input_bytes_ + fresh_bytes > kMaxInflightBytes)) {
+    taken.offer = Offer::kLater;
+    observer.OnCreditStall(model);
+    return taken;
+  }
+  if (known_bytes > 0) {
+    bytes.erase(0, known_bytes);
+    tokens->clear();
+    if (unit() == SessionUnit::kText) {
+      setup_.model->tokenizer->Encode(bytes, *tokens);
+    } else {
+      const auto& all = std::get<std::vector<int32_t>>(segment.payload);
+      tokens->assign(all.begin() + known_bytes / unit_bytes, all.end());
+    }
+  }
+  observer.OnSegment(model, SegmentResult::kApplied, fresh_bytes,
+                     static_cast<int64_t>(tokens->size()));
+  Accept(bytes, *std::move(tokens));
+  return taken;
+}
+
+bool Session::Writable(const SessionWriter& writer) const {
+  absl::MutexLock lock(&mutex_);
+  return !writer.status.ok() ||
+         (!HasCommittingTask() && input_bytes_ < kMaxInflightBytes);
+}
+
+absl::Status Session::WriterStatus(const SessionWriter& writer) const {
+  absl::MutexLock lock(&mutex_);
+  return writer.status;
+}
+
+AppendProgress Session::Progress(const SessionWriter& writer) const {
+  absl::MutexLock lock(&mutex_);
+  return {.absorbed_offset = AbsorbedOffset(),
+          .position = position_,
+          .tokens = position_ - writer.position_at_open,
+          .idle = input_.empty()};
+}
+
+// -- Tasks -------------------------------------------------------------------
+
+absl::Status Session::AddTask(std::shared_ptr<Task> task,
+                              const absl::optional<Payload>& prompt) {
+  std::vector<int32_t> tokens;
+  std::string bytes;
+  if (prompt.has_value()) {
+    MNEME_ASSIGN_OR_RETURN(tokens,
+                           setup_.model->Tokens(unit(), *prompt, "prompt"));
+    bytes = PayloadBytes(*prompt);
+  }
+  absl::MutexLock lock(&mutex_);
+  MNEME_RETURN_IF_ERROR(CheckAlive());
+  if (task->commits() && HasCommittingTask()) {
+    return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                          "session ", id(),
+                          " is being generated from or scored into "
+                          "already")),
+                      {.reason = "SESSION_BUSY", .metadata = {}});
+  }
+  if (tasks_.size() >= kMaxTasks) {
+    return WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "session ", id(), ": ", tasks_.size(), " requests wait already")),
+        {.reason = "QUEUE_FULL", .metadata = {}});
+  }
+  if (!tokens.empty()) Accept(bytes, std::move(tokens));
+  stalled_ = false;
+  tasks_.push_back(std::move(task));
+  return absl::OkStatus();
+}
+
+}  // namespace mneme

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A named conversation: what it was given, what it has said, and the state
+// that remembers both.
+//
+// Input passes three places. Segments that were accepted wait in the input
+// queue, bounded by the writer's credit; Plan moves their tokens into the
+// state's tail, a block at a time; a pass takes the tail into the state. Tasks
+// (a generation, a scoring) take their turn when the input queue is empty.
+//
+// The state belongs to whoever holds the lease: the scheduler from Begin to
+// Complete, or one reader at a time through WithState. All else is guarded by
+// the mutex. Neither is held while anything is computed, except that Plan
+// holds the mutex while it moves tokens.
+#ifndef MNEME_ENGINE_RUNTIME_SESSION_H_
+#define MNEME_ENGINE_RUNTIME_SESSION_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/byte_budget.h"
+#include "engine/base/clock.h"
+#include "engine/runtime/history.h"
+#include "engine/runtime/lane.h"
+#include "engine/runtime/notifier.h"
+#include "engine/runtime/observer.h"
+#include "engine/runtime/served_model.h"
+#include "engine/runtime/streams.h"
+#include "engine/runtime/task.h"
+
+namespace mneme {
+
+// One stream's turn as the writer of a session. Guarded by its session.
+struct SessionWriter {
+  explicit SessionWriter(StreamListener* listener) : notifier(listener) {}
+  Notifier notifier;
+  absl::Status status;           // not OK: the turn is over
+  int64_t position_at_open = 0;  // tokens of the history then
+};
+
+class Session final : public Lane {
+ public:
+  // Payload bytes that may wait to be absorbed, and that one segment may
+  // have; a token counts 4.
+  static constexpr int64_t kMaxInflightBytes = 1 << 20;
+  static constexpr int64_t kMaxSegmentBytes = 1 << 20;
+  // What an open stream may add: input as token ids, one for each byte, and
+  // a segment that is being read and one that waits for credit.
+  static constexpr int64_t kStreamBytes =
+      4 * kMaxInflightBytes + 2 * kMaxSegmentBytes;
+  // Tasks that may wait for their turn.
+  static constexpr size_t kMaxTasks = 64;
+
+  struct Setup {
+    std::string id;
+    std::string uid;
+    SessionUnit unit = SessionUnit::kText;
+    std::map<std::string, std::string> labels;
+    std::shared_ptr<const ServedModel> model;
+    std::unique_ptr<SessionState> state;  // of a new session
+    ByteBudget::Reservation reservation;  // for the state and the index
+    const Clock* clock = nullptr;
+    Observer* observer = nullptr;
+  };
+
+  // Starts a task that works on a copy of the state, and leaves no trace in
+  // the session.
+  using StartOnCopy =
+      std::function<void(const Session& session, std::shared_ptr<Task> task,
+                         const SessionState& state, int64_t next_offset)>;
+
+  Session(Setup setup, StartOnCopy start_on_copy);
+  ~Session() override;
+
+  // Bytes beside the state.
+  static int64_t IndexBytes();
+
+  const std::string& id() const { return setup_.id; }
+  const std::string& uid() const { return setup_.uid; }
+  SessionUnit unit() const { return setup_.unit; }
+  const ServedModel& served() const { return *setup_.model; }
+  const std::shared_ptr<const ServedModel>& served_ptr() const {
+    return setup_.model;
+  }
+
+  // -- Lane ----------------------------------------------------------------
+  const Model& model() const override { return *setup_.model->model; }
+  Demand Plan() override;
+  bool Begin() override;
+  SessionState& state() override { return *setup_.state; }
+  void Complete(const absl::Status& status, ConstRows logits) override;
+
+  // -- The rest, thread-safe -------------------------------------------------
+
+  SessionInfo Info() const;
+  // Calls `read` with the state, when no pass is using it and no full block
+  // waits for one. False if the session was deleted.
+  bool WithState(
+      absl::FunctionRef<void(const SessionState& state, SessionInfo& info)>
+          read,
+      SessionInfo& info);
+
+  // Ends everything that goes on with it, tasks when it is planned next.
+  void Delete();
+
+  // Errors as Engine::OpenAppend.
+  absl::StatusOr<std::shared_ptr<SessionWriter>> OpenWriter(
+      const AppendOptions& options, StreamListener* listener,
+      AppendOpened& opened);
+  void CloseWriter(const std::shared_ptr<SessionWriter>& writer);
+  // As AppendStream.
+  absl::StatusOr<AppendStream::Taken> Write(
+      const SessionWriter& writer, const AppendStream::Segment& segment);
+  bool Writable(const SessionWriter& writer) const;
+  absl::Status WriterStatus(const SessionWriter& writer) const;
+  AppendProgress Progress(const SessionWriter& writer) const;
+
+  // Puts `task` behind what waits, after `prompt` for one that commits. The
+  // position and the offset where its output will begin are not known yet.
+  // FAILED_PRECONDITION (SESSION_BUSY) if it commits and another that commits
+  // is there; RESOURCE_EXHAUSTED (QUEUE_FULL).
+  absl::Status AddTask(std::shared_ptr<Task> task,
+                       const absl::optional<Payload>& prompt);
+
+ private:
+  class Sink;
+
+  // Segments that wait to be absorbed; small ones share a piece, so that
+  // many of them take no more room than a few.
+  struct Piece {
+    std::vector<int32_t> tokens;
+    size_t read = 0;
+    int64_t credit = 0;  // bytes that are given back while it is read
+  };
+
+  bool settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return setup_.state->tail_room() > 0;
+  }
+  bool HasCommittingTask() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the first task off, which is done or failed.
+  void PopTask(std::vector<std::shared_ptr<Task>>& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Demand PlanLocked(bool& absorbed, std::vector<std::shared_ptr<Task>>& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool PullInput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes input into the account of the history and into the queue.
+  void Accept(std::string_view bytes, std::vector<int32_t> tokens)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountTokens() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  Setup setup_;  // the state inside belongs to the lease; the rest is constant
+  const StartOnCopy start_on_copy_;
+  const absl::Time create_time_;
+
+  mutable absl::Mutex mutex_;
+  bool leased_ ABSL_GUARDED_BY(mutex_) = false;
+  int readers_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool deleted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool task_pass_ ABSL_GUARDED_BY(mutex_) = false;  // the planned one is a
+                                                    // task's
+  // The last pass failed: nothing is retried until something new happens.
+  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;
+  absl::Time update_time_ ABSL_GUARDED_BY(mutex_);
+  History history_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Piece> input_ ABSL_GUARDED_BY(mutex_);
+  int64_t input_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // unread, as credit
+  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;     // tokens absorbed
+  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
+  std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_SESSION_H_

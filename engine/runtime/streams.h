@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The three conversations that one can have with a session. All follow one
+// pattern: whoever drives a stream offers input and polls output, neither of
+// which blocks, and a listener is told whenever polling or offering may get
+// further than the last time.
+//
+// Every stream is thread-safe. Destroying a stream cancels what it still
+// wants; no listener call is running or will come after the destructor
+// returned, so it must not run inside one, nor under a lock that OnProgress
+// takes.
+#ifndef MNEME_ENGINE_RUNTIME_STREAMS_H_
+#define MNEME_ENGINE_RUNTIME_STREAMS_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "engine/runtime/types.h"
+
+namespace mneme {
+
+// Told from a thread of the engine; returns quickly, may call the stream.
+class StreamListener {
+ public:
+  virtual ~StreamListener() = default;
+  virtual void OnProgress() = 0;
+};
+
+enum class Offer {
+  kTaken,
+  // No room, or a generation is the writer now: keep the piece and offer it
+  // again after OnProgress.
+  kLater,
+};
+
+// The writer of a session.
+class AppendStream {
+ public:
+  virtual ~AppendStream() = default;
+
+  virtual const AppendOpened& opened() const = 0;
+
+  struct Segment {
+    int64_t offset = 0;
+    Payload payload;
+    absl::optional<uint32_t> crc32c;
+  };
+  struct Taken {
+    Offer offer = Offer::kTaken;
+    bool duplicate = false;  // wholly or in part
+    bool verified = true;    // false: a duplicate too old to compare
+  };
+  // Adds a segment to the history, as Memory.Append documents: what the
+  // session has already is trimmed. OUT_OF_RANGE SEGMENT_GAP,
+  // FAILED_PRECONDITION SEGMENT_CONFLICT, INVALID_ARGUMENT for a wrong unit,
+  // size, checksum or token; ABORTED TAKEN_OVER once another stream is the
+  // writer; NOT_FOUND once the session is deleted. An error leaves the
+  // session as it was.
+  virtual absl::StatusOr<Taken> Write(const Segment& segment) = 0;
+
+  virtual AppendProgress progress() const = 0;
+
+  // Whether Write has a chance: there is credit, and no generation writes.
+  virtual bool writable() const = 0;
+
+  // Not OK once the stream is over by another's doing; as Write says.
+  virtual absl::Status status() const = 0;
+};
+
+class Generation {
+ public:
+  virtual ~Generation() = default;
+
+  // The next event, if there is one. When many wait unpolled, generating
+  // pauses until they are taken.
+  virtual absl::optional<GenerateEvent> Poll() = 0;
+
+  // Ends it soon; kFinished follows. What was sampled stays history.
+  virtual void Cancel() = 0;
+};
+
+class Scoring {
+ public:
+  virtual ~Scoring() = default;
+
+  // Offers text or tokens to be scored. INVALID_ARGUMENT for a wrong unit,
+  // size or token; FAILED_PRECONDITION after FinishInput.
+  virtual absl::StatusOr<Offer> Write(const Payload& payload) = 0;
+
+  // No more input: kFinished follows when all of it is scored.
+  virtual void FinishInput() = 0;
+
+  // The next event, if there is one.
+  virtual absl::optional<ScoreEvent> Poll() = 0;
+
+  virtual void Cancel() = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_STREAMS_H_

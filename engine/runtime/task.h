@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_TASK_H_
+#define MNEME_ENGINE_RUNTIME_TASK_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/base/byte_budget.h"
+#include "engine/runtime/lane.h"
+#include "engine/runtime/types.h"
+#include "engine/state/session_state.h"
+#include "engine/tensor/tensor.h"
+
+namespace mneme {
+
+// Where a task writes down what becomes part of the history it works on.
+class HistorySink {
+ public:
+  virtual ~HistorySink() = default;
+  virtual int64_t next_offset() const = 0;
+  // A piece of input: its bytes or tokens, as the session counts them.
+  virtual void RecordInput(const Payload& payload) = 0;
+  // A token that the model said, with the bytes it stands for.
+  virtual void RecordGenerated(int32_t token, std::string_view bytes) = 0;
+};
+
+// What computes something that was asked of a state: a generation or a
+// scoring. Its lane drives it, always from the scheduler's thread; its stream
+// talks to it from any other, through Cancel and what the subclass adds.
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  // The lane that drives it, to be woken when the stream has done something;
+  // null before it has one and after it is done.
+  std::shared_ptr<Lane> lane() const {
+    absl::MutexLock lock(&lane_mutex_);
+    return lane_;
+  }
+  void SetLane(std::shared_ptr<Lane> lane) {
+    absl::MutexLock lock(&lane_mutex_);
+    lane_.swap(lane);
+  }
+
+  // Memory for the copy of a state that it works on, if it does.
+  void Hold(ByteBudget::Reservation reservation) {
+    reservation_ = std::move(reservation);
+  }
+
+  // Whether it works on the session's own state or on a copy that is thrown
+  // away.
+  virtual bool commits() const = 0;
+  virtual SessionActivity activity() const = 0;
+
+  // The next pass it wants, after putting the tokens for it into the tail.
+  // kNone with done() false: it waits for its stream and will wake the lane.
+  virtual Demand Plan(SessionState& state, HistorySink& history) = 0;
+  virtual bool done() const = 0;
+
+  // The logits of the demanded pass; computes on them, touching no state.
+  virtual void OnLogits(ConstRows logits) = 0;
+  // The pass was committed to `state`.
+  virtual void OnCommitted(SessionState& state, HistorySink& history) = 0;
+
+  // Ends it with `status`, unless it is done.
+  virtual void Fail(const absl::Status& status, const HistorySink& history,
+                    int64_t position) = 0;
+
+  // Thread-safe: ends it soon, once its lane is woken.
+  virtual void Cancel() = 0;
+
+  // Tells the stream's listener. REQUIRES: no lock held.
+  virtual void Notify() = 0;
+
+ private:
+  mutable absl::Mutex lane_mutex_;
+  std::shared_ptr<Lane> lane_ ABSL_GUARDED_BY(lane_mutex_);
+  ByteBudget::Reservation reservation_;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_TASK_H_

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The plain structs that pass between the engine and whoever drives it.
+#ifndef MNEME_ENGINE_RUNTIME_TYPES_H_
+#define MNEME_ENGINE_RUNTIME_TYPES_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+
+namespace mneme {
+
+// What a session's offsets count.
+enum class SessionUnit { kText, kTokens };  // bytes, tokens
+
+// What a session is doing.
+enum class SessionActivity { kIdle, kAppending, kGenerating, kScoring };
+
+// A piece of history: bytes in a text session, token ids in a token session.
+using Payload = std::variant<std::string, std::vector<int32_t>>;
+
+struct ModelInfo {
+  std::string name;
+  std::string fingerprint;          // 64 hex digits
+  std::string kind;                 // config.json's model_type
+  std::vector<std::string> mixers;  // kinds in use, each once
+  std::string tokenizer;            // "bytes" or "none"
+  std::string arithmetic_level;     // see Backend::arithmetic_level
+  int64_t parameters = 0;
+  int64_t layers = 0;
+  int64_t model_dim = 0;
+  int64_t vocab_size = 0;
+  int64_t weight_bytes = 0;   // of memory held
+  int64_t state_bytes = 0;    // of one session's state, whatever it was fed
+  int64_t scratch_bytes = 0;  // of the workspace of a pass
+  int64_t stream_bytes = 0;   // most that an open stream adds
+  int64_t index_bytes = 0;    // of a session beside its state
+  int64_t block_tokens = 0;
+  int64_t segment_tokens = 0;  // the mixers' own granularity; 0: none
+  absl::optional<int32_t> bos_token;
+  std::vector<int32_t> eos_tokens;
+  absl::Time load_time;
+  int64_t sessions = 0;
+};
+
+struct SessionInfo {
+  std::string id;
+  std::string uid;
+  std::string model;
+  std::string model_fingerprint;
+  int64_t epoch = 0;
+  SessionUnit unit = SessionUnit::kText;
+  SessionActivity activity = SessionActivity::kIdle;
+  int64_t position = 0;         // tokens of the history that were absorbed
+  int64_t absorbed_offset = 0;  // in the state or its tail
+  int64_t next_offset = 0;      // where the next segment starts
+  int64_t pending_tokens = 0;   // of position, those that wait in the tail
+  int64_t state_bytes = 0;
+  std::string state_digest;    // empty unless asked for
+  std::string history_digest;  // likewise
+  std::map<std::string, std::string> labels;
+  absl::Time create_time;
+  absl::Time update_time;
+};
+
+struct CreateSessionOptions {
+  std::string id;  // empty: the engine chooses one
+  std::string model;
+  // Default: text if the model has a tokenizer, else tokens.
+  absl::optional<SessionUnit> unit;
+  std::map<std::string, std::string> labels;
+};
+
+struct AppendOptions {
+  std::string session;
+  std::string uid;             // if set, has to match
+  int64_t expected_epoch = 0;  // if not 0, has to match
+  bool takeover = false;
+};
+
+struct AppendOpened {
+  std::string uid;
+  int64_t epoch = 0;
+  SessionUnit unit = SessionUnit::kText;
+  int64_t absorbed_offset = 0;
+  int64_t next_offset = 0;
+  int64_t position = 0;
+  int64_t max_inflight_bytes = 0;
+  int64_t max_segment_bytes = 0;
+  std::string history_digest;  // at absorbed_offset
+};
+
+struct AppendProgress {
+  int64_t absorbed_offset = 0;
+  int64_t position = 0;  // at absorbed_offset
+  int64_t tokens = 0;    // absorbed since the stream opened
+  bool idle = false;     // everything that was taken is absorbed
+};
+
+struct SamplingOptions {
+  float temperature = 1.0f;  // 0: the most likely token
+  absl::optional<uint64_t> seed;
+};
+
+struct GenerateOptions {
+  std::string session;
+  std::string uid;  // if set, has to match
+  absl::optional<Payload> prompt;
+  int64_t max_tokens = 256;
+  SamplingOptions sampling;
+  std::vector<int32_t> stop_tokens;
+  bool ignore_eos = false;
+  bool logprobs = false;
+  bool commit = true;  // false: on a copy of the state, which is thrown away
+};
+
+enum class FinishReason { kStop, kLength, kCancelled };
+
+struct GenerateStats {
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;
+  absl::Duration queue_time;           // until the first pass
+  absl::Duration prefill_time;         // from there to the first token
+  absl::Duration decode_time;          // first token to last
+  absl::Duration time_to_first_token;  // from the request; zero if none
+  uint64_t seed = 0;                   // used; 0 when greedy
+};
+
+// What a generation says, in this order: one kStarted, any number of kToken,
+// one kFinished.
+struct GenerateEvent {
+  enum class Kind { kStarted, kToken, kFinished };
+  Kind kind = Kind::kStarted;
+
+  // kStarted
+  int64_t ask_position = 0;  // of the first generated token
+  int64_t offset = 0;        // likewise
+
+  // kToken
+  int32_t token = 0;
+  std::string text;      // the token's bytes; text sessions
+  float logprob = 0.0f;  // natural, before temperature; if asked for
+
+  // kFinished. Not OK: the generation failed; the rest holds what is true all
+  // the same.
+  absl::Status status;
+  FinishReason reason = FinishReason::kLength;
+  int64_t next_offset = 0;
+  int64_t position = 0;
+  absl::optional<int32_t> stop_token;
+  GenerateStats stats;
+};
+
+struct ScoreOptions {
+  std::string session;
+  std::string uid;  // if set, has to match
+  bool commit = false;
+};
+
+struct ScoreTotals {
+  int64_t tokens_scored = 0;
+  int64_t tokens_unscored = 0;  // those without a token before them
+  int64_t bytes = 0;            // of text taken; text sessions
+  double logprob_sum = 0;       // natural, over the scored
+};
+
+// What a scoring says: any number of kTokens, one kFinished.
+struct ScoreEvent {
+  enum class Kind { kTokens, kFinished };
+  struct Token {
+    int32_t token = 0;
+    float logprob = 0.0f;  // natural
+    int64_t offset = 0;    // of its start
+  };
+  Kind kind = Kind::kTokens;
+  std::vector<Token> tokens;
+  ScoreTotals totals;  // so far; all of it in kFinished
+
+  // kFinished
+  absl::Status status;
+  int64_t next_offset = 0;  // of the session
+  int64_t position = 0;     // likewise
+  absl::Duration queue_time;
+  absl::Duration compute_time;
+};
+
+// The engine as gauges see it.
+struct EngineStats {
+  struct ModelStats {
+    std::string model;
+    int64_t sessions = 0;
+    int64_t state_bytes = 0;  // of all its sessions
+  };
+  std::vector<ModelStats> models;
+  int64_t session_memory_used_bytes = 0;
+  int64_t session_memory_limit_bytes = 0;
+  int64_t waiting_sessions = 0;  // sessions with work that no pass has taken
+  int64_t generations = 0;       // running
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_TYPES_H_

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/state/session_state.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/sha256.h"
+
+namespace mneme {
+
+SessionState::SessionState(std::shared_ptr<const StateLayout> layout)
+    : layout_(std::move(layout)),
+      memory_(layout_->total_floats() * 4),
+      cursors_(layout_->part_count()) {
+  tail_.reserve(layout_->spec().block_tokens);
+  for (int64_t part = 0; part < layout_->part_count(); ++part) {
+    const PartSpec& spec = layout_->part(part);
+    const int64_t rows = spec.kind == PartKind::kRewritten ? spec.rows : 0;
+    cursors_[part].committed.rows = rows;
+    cursors_[part].pending.rows = rows;
+  }
+}
+
+int64_t SessionState::BookkeepingBytes(const StateLayout& layout) {
+  return static_cast<int64_t>(sizeof(SessionState)) +
+         layout.part_count() * static_cast<int64_t>(sizeof(Cursor)) +
+         layout.spec().block_tokens * static_cast<int64_t>(sizeof(int32_t));
+}
+
+absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Create(
+    std::shared_ptr<const StateLayout> layout) {
+  auto state = absl::WrapUnique(new SessionState(std::move(layout)));
+  const int64_t bytes = state->layout().total_floats() * 4;
+  if (!state->memory_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("session state: the machine refused ", bytes, " bytes"));
+  }
+  std::memset(state->memory_.data(), 0, bytes);
+  return state;
+}
+
+absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Clone() const {
+  absl::StatusOr<std::unique_ptr<SessionState>> made = Create(layout_);
+  if (!made.ok()) return made.status();
+  SessionState& copy = **made;
+  for (int64_t part = 0; part < layout_->part_count(); ++part) {
+    const Extent& extent = cursors_[part].committed;
+    std::copy_n(Buffer(part, extent.buffer),
+                extent.rows * layout_->part(part).row_floats,
+                copy.Buffer(part, extent.buffer));
+    copy.cursors_[part] = {.committed = extent, .pending = extent};
+  }
+  copy.tail_.assign(tail_.begin(), tail_.end());
+  copy.computed_tokens_ = computed_tokens_;
+  copy.stepped_ = stepped_;
+  return made;
+}
+
+void SessionState::Append(int64_t part, int64_t rows) {
+  Extent& pending = cursors_[part].pending;
+  pending.rows += rows;
+  MNEME_DCHECK(pending.rows <= layout_->part(part).rows);
+}
+
+void SessionState::Replace(int64_t part, int64_t rows) {
+  MNEME_DCHECK(rows <= layout_->part(part).rows);
+  cursors_[part].pending = {.buffer = 1 - cursors_[part].committed.buffer,
+                            .rows = rows};
+}
+
+int64_t SessionState::tail_room() const {
+  const int64_t block = layout_->spec().block_tokens;
+  return block - computed_tokens_ % block - static_cast<int64_t>(tail_.size());
+}
+
+void SessionState::PushToken(int32_t token) {
+  MNEME_DCHECK(tail_room() > 0);
+  tail_.push_back(token);
+}
+
+void SessionState::Ask() {
+  if (position() % layout_->spec().block_tokens != 0 || !tail_.empty()) {
+    stepped_ = true;
+  }
+}
+
+absl::Span<const float> SessionState::hidden() const {
+  return {contents(layout_->hidden_part()),
+          static_cast<size_t>(layout_->spec().hidden_floats)};
+}
+
+void SessionState::Commit() {
+  for (Cursor& cursor : cursors_) cursor.committed = cursor.pending;
+  computed_tokens_ = position();
+  tail_.clear();
+  if (computed_tokens_ % layout_->spec().block_tokens == 0) stepped_ = false;
+}
+
+void SessionState::Abandon() {
+  for (Cursor& cursor : cursors_) cursor.pending = cursor.committed;
+}
+
+std::string SessionState::Digest(std::string_view fingerprint) const {
+  Sha256 hash;
+  hash.Update("mneme-state-1");
+  hash.Update(fingerprint);
+  hash.UpdateInt64(computed_tokens_);
+  hash.UpdateInt64(stepped_ ? 1 : 0);
+  hash.UpdateInt64(static_cast<int64_t>(tail_.size()));
+  for (const int32_t token : tail_) hash.UpdateInt64(token);
+  for (int64_t part = 0; part < layout_->part_count(); ++part) {
+    const Extent& extent = cursors_[part].committed;
+    hash.UpdateInt64(extent.rows);
+    // f32 in memory order, which is little-endian on every target we build.
+    hash.Update(std::string_view(
+        reinterpret_cast<const char*>(Buffer(part, extent.buffer)),
+        extent.rows * layout_->part(part).row_floats * 4));
+  }
+  return hash.HexDigest();
+}
+
+}  // namespace mneme

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a session remembers, as a value of fixed size.
+//
+// Every part has two buffers. One holds the committed contents. A unit of work
+// (the tokens of one pass) replaces a part by writing the other buffer, or
+// appends rows behind the committed ones; both become the state together when
+// the unit commits, and not at all when it is abandoned:
+//
+//     committed:  buffer 0, rows 0..5          | Replace -> buffer 1
+//     pending:    buffer 0, rows 0..7  Append  |
+//     Commit():   committed = pending          Abandon(): pending = committed
+//
+// Tokens that are not computed yet wait in the tail, which never reaches
+// beyond the end of the open block.
+#ifndef MNEME_ENGINE_STATE_SESSION_STATE_H_
+#define MNEME_ENGINE_STATE_SESSION_STATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/check.h"
+#include "engine/state/state_spec.h"
+#include "engine/tensor/tensor.h"
+
+namespace mneme {
+
+// Thread-compatible: one thread at a time.
+class SessionState {
+ public:
+  // All parts zero, or without rows. RESOURCE_EXHAUSTED if the memory is
+  // refused.
+  static absl::StatusOr<std::unique_ptr<SessionState>> Create(
+      std::shared_ptr<const StateLayout> layout);
+
+  // A copy of the committed state and the tail. REQUIRES: no unit is open.
+  absl::StatusOr<std::unique_ptr<SessionState>> Clone() const;
+
+  // Bytes of a state of `layout` beside its parts.
+  static int64_t BookkeepingBytes(const StateLayout& layout);
+
+  const StateLayout& layout() const { return *layout_; }
+
+  // -- Parts, as the open unit sees them -----------------------------------
+
+  // The newest contents; `rows` of them count.
+  const float* contents(int64_t part) const {
+    return Buffer(part, cursors_[part].pending.buffer);
+  }
+  int64_t rows(int64_t part) const { return cursors_[part].pending.rows; }
+
+  // Where a unit appends: row rows(part) and on.
+  float* mutable_contents(int64_t part) {
+    return Buffer(part, cursors_[part].pending.buffer);
+  }
+  // Where a unit writes new contents. After a Replace in the same unit these
+  // are the newest contents themselves.
+  float* spare(int64_t part) {
+    return Buffer(part, 1 - cursors_[part].committed.buffer);
+  }
+
+  // `rows` more rows count, written behind the newest contents.
+  void Append(int64_t part, int64_t rows);
+  // The newest contents are now the spare buffer's, `rows` long.
+  void Replace(int64_t part, int64_t rows);
+
+  // -- Tokens --------------------------------------------------------------
+
+  // Tokens in the parts.
+  int64_t computed_tokens() const { return computed_tokens_; }
+  // Tokens of the history: computed and waiting.
+  int64_t position() const {
+    return computed_tokens_ + static_cast<int64_t>(tail_.size());
+  }
+  absl::Span<const int32_t> tail() const { return tail_; }
+
+  // Tokens that the tail still takes before its block is full.
+  int64_t tail_room() const;
+  // REQUIRES: tail_room() > 0.
+  void PushToken(int32_t token);
+
+  // Output is wanted at this position: the open block, if it holds a token,
+  // goes by the step path to its end.
+  void Ask();
+  // Whether the open block goes by the step path.
+  bool stepped() const { return stepped_; }
+
+  // The final hidden state of the last computed token, [hidden_floats].
+  // Meaningless while computed_tokens() is 0.
+  absl::Span<const float> hidden() const;
+
+  // The tail was computed: the unit's changes and its tokens become state.
+  void Commit();
+  // The unit's changes are forgotten; the tail still waits.
+  void Abandon();
+
+  // SHA-256 over the committed state: 64 hex digits. Equal for equal
+  // histories; `fingerprint` names the model. The form that is hashed, all
+  // integers as 8 bytes little-endian:
+  //   "mneme-state-1" fingerprint computed_tokens stepped(0|1)
+  //   tail length, tail tokens,
+  //   then for every part its rows and the f32 values of those rows.
+  std::string Digest(std::string_view fingerprint) const;
+
+ private:
+  struct Extent {
+    int buffer = 0;
+    int64_t rows = 0;
+  };
+  struct Cursor {
+    Extent committed;
+    Extent pending;
+  };
+
+  explicit SessionState(std::shared_ptr<const StateLayout> layout);
+
+  const float* Buffer(int64_t part, int buffer) const {
+    return reinterpret_cast<const float*>(memory_.data()) +
+           layout_->offset(part, buffer);
+  }
+  float* Buffer(int64_t part, int buffer) {
+    return reinterpret_cast<float*>(memory_.data()) +
+           layout_->offset(part, buffer);
+  }
+
+  std::shared_ptr<const StateLayout> layout_;
+  AlignedBuffer memory_;
+  std::vector<Cursor> cursors_;  // one per part
+  std::vector<int32_t> tail_;    // capacity: a block
+  int64_t computed_tokens_ = 0;
+  bool stepped_ = false;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_STATE_SESSION_STATE_H_

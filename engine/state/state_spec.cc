@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/state/state_spec.h"
+
+#include <utility>
+
+#include "engine/state/session_state.h"
+
+namespace mneme {
+
+StateLayout::StateLayout(StateSpec spec)
+    : spec_(std::move(spec)),
+      hidden_{.name = "hidden",
+              .kind = PartKind::kRewritten,
+              .rows = 1,
+              .row_floats = spec_.hidden_floats} {
+  auto place = [&](const PartSpec& part) {
+    Place& placed = parts_.emplace_back(Place{.spec = &part, .offsets = {}});
+    for (int64_t& offset : placed.offsets) {
+      offset = total_floats_;
+      total_floats_ += (part.rows * part.row_floats + 15) / 16 * 16;
+    }
+  };
+  for (const LayerSpec& layer : spec_.layers) {
+    first_parts_.push_back(part_count());
+    for (const PartSpec& part : layer) place(part);
+  }
+  place(hidden_);
+}
+
+int64_t StateLayout::state_bytes() const {
+  return total_floats_ * 4 + AlignedBuffer::kAlignment +
+         SessionState::BookkeepingBytes(*this);
+}
+
+}  // namespace mneme

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ends of calls that need no reactor of their own.
+#ifndef MNEME_SERVER_ANSWER_H_
+#define MNEME_SERVER_ANSWER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/service_context.h"
+#include "server/status.h"
+
+namespace mneme::server {
+
+// Does a unary call at once: `work()` fills the reply and returns a status;
+// `resource` is what the call is about, as in ToGrpcStatus.
+template <typename Work>
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call,
+                                 const ServiceContext& context,
+                                 const char* method,
+                                 const std::string& resource, Work work) {
+  CountedRpc rpc(context.metrics, context.clock, method);
+  const grpc::Status status = ToGrpcStatus(work(), resource);
+  rpc.End(status.error_code());
+  grpc::ServerUnaryReactor* const reactor = call->DefaultReactor();
+  reactor->Finish(status);
+  return reactor;
+}
+
+inline grpc::ServerUnaryReactor* RefuseUnary(grpc::CallbackServerContext* call,
+                                             const ServiceContext& context,
+                                             const char* method) {
+  return Answer(call, context, method, "",
+                [method] { return UnsupportedMethod(method); });
+}
+
+// `Reactor` is a gRPC server reactor of a streaming method.
+template <typename Reactor>
+class RefusedStream final : public Reactor {
+ public:
+  explicit RefusedStream(const grpc::Status& status) { this->Finish(status); }
+  void OnDone() override { delete this; }
+};
+
+template <typename Reactor>
+Reactor* RefuseStream(const ServiceContext& context, const char* method) {
+  CountedRpc rpc(context.metrics, context.clock, method);
+  const grpc::Status status = ToGrpcStatus(UnsupportedMethod(method));
+  rpc.End(status.error_code());
+  return new RefusedStream<Reactor>(status);
+}
+
+}  // namespace mneme::server
+
+#endif  // MNEME_SERVER_ANSWER_H_

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/convert.h"
+
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/sha256.h"
+#include "engine/base/status_macros.h"
+#include "server/names.h"
+#include "server/status.h"
+
+namespace mneme::server {
+namespace {
+
+constexpr int64_t kMaxPieceBytes = 1 << 20;
+constexpr int64_t kMaxPieceTokens = 262144;
+constexpr int64_t kDefaultMaxTokens = 256;
+constexpr int kMaxStopTokens = 64;
+constexpr size_t kMaxClientIdBytes = 128;
+constexpr float kMaxTemperature = 100;
+constexpr size_t kEtagDigits = 16;
+
+v1::Session::Unit ToProto(SessionUnit unit) {
+  return unit == SessionUnit::kText ? v1::Session::TEXT : v1::Session::TOKENS;
+}
+
+v1::Session::Busy ToProto(SessionActivity activity) {
+  switch (activity) {
+    case SessionActivity::kIdle:
+      return v1::Session::IDLE;
+    case SessionActivity::kAppending:
+      return v1::Session::APPENDING;
+    case SessionActivity::kGenerating:
+      return v1::Session::GENERATING;
+    case SessionActivity::kScoring:
+      return v1::Session::SCORING;
+  }
+  return v1::Session::BUSY_UNSPECIFIED;
+}
+
+v1::GenerateResponse::Finished::FinishReason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return v1::GenerateResponse::Finished::STOP;
+    case FinishReason::kLength:
+      return v1::GenerateResponse::Finished::LENGTH;
+    case FinishReason::kCancelled:
+      return v1::GenerateResponse::Finished::CANCELLED;
+  }
+  return v1::GenerateResponse::Finished::FINISH_REASON_UNSPECIFIED;
+}
+
+v1::GenerateStats ToProto(const GenerateStats& stats) {
+  v1::GenerateStats out;
+  out.set_prompt_tokens(stats.prompt_tokens);
+  out.set_generated_tokens(stats.generated_tokens);
+  out.set_state_tier(v1::Session::HOT);
+  *out.mutable_queue_time() = ToDuration(stats.queue_time);
+  *out.mutable_load_time() = ToDuration(absl::ZeroDuration());
+  *out.mutable_prefill_time() = ToDuration(stats.prefill_time);
+  *out.mutable_decode_time() = ToDuration(stats.decode_time);
+  if (stats.generated_tokens > 0) {
+    *out.mutable_time_to_first_token() = ToDuration(stats.time_to_first_token);
+  }
+  out.set_seed(stats.seed);
+  return out;
+}
+
+absl::StatusOr<Payload> TakeText(std::string* text, const std::string& field) {
+  const auto bytes = static_cast<int64_t>(text->size());
+  if (bytes == 0 || bytes > kMaxPieceBytes) {
+    return BadField(field, absl::StrCat("found ", bytes, " bytes, wanted 1 to ",
+                                        kMaxPieceBytes));
+  }
+  return Payload(std::move(*text));
+}
+
+absl::StatusOr<Payload> TakeTokens(const v1::TokenIds& tokens,
+                                   const std::string& field) {
+  if (tokens.ids_size() == 0 || tokens.ids_size() > kMaxPieceTokens) {
+    return BadField(field,
+                    absl::StrCat("found ", tokens.ids_size(),
+                                 " tokens, wanted 1 to ", kMaxPieceTokens));
+  }
+  return Payload(
+      std::vector<int32_t>(tokens.ids().begin(), tokens.ids().end()));
+}
+
+// Names the first field of `sampling` that is set and not supported.
+absl::Status CheckSampling(const v1::SamplingParams& sampling) {
+  const std::pair<bool, const char*> unsupported[] = {
+      {sampling.top_k() != 0, "top_k"},
+      {sampling.has_top_p() && sampling.top_p() != 1, "top_p"},
+      {sampling.min_p() != 0, "min_p"},
+      {sampling.has_typical_p() && sampling.typical_p() != 1, "typical_p"},
+      {sampling.has_repetition_penalty() && sampling.repetition_penalty() != 1,
+       "repetition_penalty"},
+      {sampling.presence_penalty() != 0, "presence_penalty"},
+      {sampling.frequency_penalty() != 0, "frequency_penalty"},
+      {sampling.penalty_window_tokens() != 0, "penalty_window_tokens"},
+      {!sampling.logit_bias().empty(), "logit_bias"},
+  };
+  for (const auto& [set, field] : unsupported) {
+    if (set) return UnsupportedField(absl::StrCat("sampling.", field));
+  }
+  if (sampling.has_temperature()) {
+    const float temperature = sampling.temperature();
+    if (!(temperature >= 0 && temperature <= kMaxTemperature)) {
+      return BadField("sampling.temperature",
+                      absl::StrCat("found ", temperature, ", wanted 0 to ",
+                                   kMaxTemperature));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGenerate(const v1::GenerateRequest& request) {
+  const std::pair<bool, const char*> unsupported[] = {
+      {!request.request_id().empty(), "request_id"},
+      {request.stop_size() != 0, "stop"},
+      {request.has_grammar(), "grammar"},
+      {request.has_json_schema(), "json_schema"},
+      {request.top_logprobs() != 0, "top_logprobs"},
+      {request.on_disconnect() == v1::GenerateRequest::FINISH, "on_disconnect"},
+      {request.output_offset() != 0, "output_offset"},
+  };
+  for (const auto& [set, field] : unsupported) {
+    if (set) return UnsupportedField(field);
+  }
+  if (!v1::GenerateRequest::OnDisconnect_IsValid(request.on_disconnect())) {
+    return BadField("on_disconnect", absl::StrCat("found the unknown value ",
+                                                  request.on_disconnect()));
+  }
+  if (request.max_tokens() < 0) {
+    return BadField("max_tokens", absl::StrCat("found ", request.max_tokens(),
+                                               ", wanted 0 or more"));
+  }
+  if (request.stop_token_ids_size() > kMaxStopTokens) {
+    return BadField(
+        "stop_token_ids",
+        absl::StrCat("found ", request.stop_token_ids_size(),
+                     " tokens, wanted ", kMaxStopTokens, " at most"));
+  }
+  return CheckSampling(request.sampling());
+}
+
+}  // namespace
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  google::protobuf::Timestamp out;
+  const int64_t seconds = absl::ToUnixSeconds(time);  // rounds down
+  out.set_seconds(seconds);
+  out.set_nanos(static_cast<int32_t>(
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  return out;
+}
+
+google::protobuf::Duration ToDuration(absl::Duration duration) {
+  google::protobuf::Duration out;
+  out.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
+  out.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+  return out;
+}
+
+std::string EtagOf(const SessionInfo& session) {
+  Sha256 digest;
+  digest.Update(session.uid);
+  digest.UpdateInt64(session.epoch);
+  return digest.HexDigest().substr(0, kEtagDigits);
+}
+
+v1::Session ToProto(const SessionInfo& session) {
+  v1::Session out;
+  out.set_name(SessionName(session.id));
+  out.set_uid(session.uid);
+  out.set_epoch(session.epoch);
+  out.set_model(ModelName(session.model));
+  out.set_model_fingerprint(session.model_fingerprint);
+  out.set_unit(ToProto(session.unit));
+  out.set_state(v1::Session::ACTIVE);
+  out.set_position(session.position);
+  out.set_absorbed_offset(session.absorbed_offset);
+  out.set_durable_offset(0);
+  out.set_next_offset(session.next_offset);
+  out.set_pending_tokens(session.pending_tokens);
+  out.set_state_bytes(session.state_bytes);
+  out.set_state_digest(session.state_digest);
+  out.set_history_digest(session.history_digest);
+  out.set_state_tier(v1::Session::HOT);
+  for (const auto& [key, value] : session.labels) {
+    (*out.mutable_labels())[key] = value;
+  }
+  *out.mutable_create_time() = ToTimestamp(session.create_time);
+  *out.mutable_update_time() = ToTimestamp(session.update_time);
+  out.set_etag(EtagOf(session));
+  out.set_durability(v1::Session::NONE);
+  out.set_busy(ToProto(session.activity));
+  return out;
+}
+
+v1::Model ToProto(const ModelInfo& model) {
+  v1::Model out;
+  out.set_name(ModelName(model.name));
+  out.set_fingerprint(model.fingerprint);
+  out.set_kind(model.kind);
+  for (const std::string& mixer : model.mixers) out.add_mixers(mixer);
+  out.set_state(v1::Model::LOADED);
+  out.set_parameters(model.parameters);
+  out.set_layers(static_cast<int32_t>(model.layers));
+  out.set_model_dim(static_cast<int32_t>(model.model_dim));
+  out.set_vocab_size(static_cast<int32_t>(model.vocab_size));
+  out.set_weight_bytes(model.weight_bytes);
+  out.set_state_bytes(model.state_bytes);
+  out.set_scratch_bytes(model.scratch_bytes);
+  out.set_stream_bytes(model.stream_bytes);
+  out.set_index_bytes(model.index_bytes);
+  out.set_block_tokens(static_cast<int32_t>(model.block_tokens));
+  out.set_segment_tokens(static_cast<int32_t>(model.segment_tokens));
+  out.set_tokenizer(model.tokenizer);
+  if (model.bos_token.has_value()) out.set_bos_token(*model.bos_token);
+  for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);
+  *out.mutable_load_time() = ToTimestamp(model.load_time);
+  out.set_sessions(model.sessions);
+  out.set_hot_sessions(model.sessions);
+  return out;
+}
+
+absl::StatusOr<CreateSessionOptions> FromProto(
+    const v1::CreateSessionRequest& request) {
+  const v1::Session& session = request.session();
+  if (!request.source_snapshot().empty()) {
+    return UnsupportedField("source_snapshot");
+  }
+  if (session.ttl().seconds() != 0 || session.ttl().nanos() != 0) {
+    return UnsupportedField("session.ttl");
+  }
+  if (session.snapshot_interval_tokens() != 0) {
+    return UnsupportedField("session.snapshot_interval_tokens");
+  }
+  CreateSessionOptions options;
+  if (!request.session_id().empty() && !IsResourceId(request.session_id())) {
+    return BadField("session_id",
+                    "wanted an id of [A-Za-z0-9][A-Za-z0-9._-]{0,127}");
+  }
+  options.id = request.session_id();
+  if (!session.model().empty()) {
+    MNEME_ASSIGN_OR_RETURN(options.model,
+                           ParseModelName(session.model(), "session.model"));
+  }
+  switch (session.unit()) {
+    case v1::Session::UNIT_UNSPECIFIED:
+      break;
+    case v1::Session::TEXT:
+      options.unit = SessionUnit::kText;
+      break;
+    case v1::Session::TOKENS:
+      options.unit = SessionUnit::kTokens;
+      break;
+    default:
+      return BadField("session.unit",
+                      absl::StrCat("found the unknown value ", session.unit()));
+  }
+  options.labels.insert(session.labels().begin(), session.labels().end());
+  return options;
+}
+
+absl::StatusOr<AppendOptions> FromProto(const v1::AppendRequest::Open& open) {
+  if (open.client_id().size() > kMaxClientIdBytes) {
+    return BadField(
+        "open.client_id",
+        absl::StrCat("found ", open.client_id().size(), " bytes, wanted ",
+                     kMaxClientIdBytes, " at most"));
+  }
+  AppendOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.session,
+                         ParseSessionName(open.session(), "open.session"));
+  options.uid = open.uid();
+  options.expected_epoch = open.expected_epoch();
+  options.takeover = open.takeover();
+  return options;
+}
+
+// How large a segment may be is for the engine to say, which announced it.
+absl::StatusOr<AppendStream::Segment> FromProto(
+    v1::AppendRequest::Segment* segment) {
+  AppendStream::Segment out;
+  if (segment->offset() < 0) {
+    return BadField("segment.offset", absl::StrCat("found ", segment->offset(),
+                                                   ", wanted 0 or more"));
+  }
+  out.offset = segment->offset();
+  switch (segment->payload_case()) {
+    case v1::AppendRequest::Segment::kText:
+      out.payload = std::move(*segment->mutable_text());
+      break;
+    case v1::AppendRequest::Segment::kTokens:
+      out.payload = std::vector<int32_t>(segment->tokens().ids().begin(),
+                                         segment->tokens().ids().end());
+      break;
+    case v1::AppendRequest::Segment::PAYLOAD_NOT_SET:
+      return BadField("segment.payload", "found none, wanted text or tokens");
+  }
+  if (segment->has_crc32c()) out.crc32c = segment->crc32c();
+  return out;
+}
+
+v1::AppendResponse::Opened ToProto(const AppendOpened& opened) {
+  v1::AppendResponse::Opened out;
+  out.set_uid(opened.uid);
+  out.set_epoch(opened.epoch);
+  out.set_durability(v1::Session::NONE);
+  out.set_durable_offset(0);
+  out.set_absorbed_offset(opened.absorbed_offset);
+  out.set_digest_at_durable(opened.history_digest);
+  out.set_max_inflight_bytes(opened.max_inflight_bytes);
+  out.set_max_segment_bytes(opened.max_segment_bytes);
+  out.set_unit(ToProto(opened.unit));
+  out.set_next_offset(opened.next_offset);
+  out.set_position(opened.position);
+  out.set_state_tier(v1::Session::HOT);
+  return out;
+}
+
+absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
+  MNEME_RETURN_IF_ERROR(CheckGenerate(request));
+  GenerateOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.session,
+                         ParseSessionName(request.session(), "session"));
+  options.uid = request.uid();
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      if (!request.text().empty()) {
+        std::string text = request.text();
+        MNEME_ASSIGN_OR_RETURN(options.prompt, TakeText(&text, "text"));
+      }
+      break;
+    case v1::GenerateRequest::kTokens:
+      if (request.tokens().ids_size() > 0) {
+        MNEME_ASSIGN_OR_RETURN(options.prompt,
+                               TakeTokens(request.tokens(), "tokens"));
+      }
+      break;
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      break;
+  }
+  options.max_tokens =
+      request.max_tokens() == 0 ? kDefaultMaxTokens : request.max_tokens();
+  const v1::SamplingParams& sampling = request.sampling();
+  if (sampling.has_temperature()) {
+    options.sampling.temperature = sampling.temperature();
+  }
+  if (sampling.has_seed()) options.sampling.seed = sampling.seed();
+  options.stop_tokens.assign(request.stop_token_ids().begin(),
+                             request.stop_token_ids().end());
+  options.ignore_eos = request.ignore_eos();
+  options.logprobs = request.logprobs();
+  options.commit = !request.has_commit() || request.commit();
+  return options;
+}
+
+void AddEvent(const GenerateEvent& event, bool logprobs,
+              v1::GenerateResponse* response) {
+  switch (event.kind) {
+    case GenerateEvent::Kind::kStarted:
+      response->mutable_started()->set_ask_position(event.ask_position);
+      response->mutable_started()->set_offset(event.offset);
+      break;
+    case GenerateEvent::Kind::kToken:
+      response->mutable_text()->append(event.text);
+      response->add_tokens(event.token);
+      if (logprobs) {
+        v1::TokenLogprob* const logprob = response->add_logprobs();
+        logprob->set_token(event.token);
+        logprob->set_logprob(event.logprob);
+        logprob->set_text(event.text);
+      }
+      break;
+    case GenerateEvent::Kind::kFinished: {
+      auto* const finished = response->mutable_finished();
+      finished->set_finish_reason(ToProto(event.reason));
+      finished->set_next_offset(event.next_offset);
+      finished->set_position(event.position);
+      *finished->mutable_stats() = ToProto(event.stats);
+      if (event.stop_token.has_value()) {
+        finished->set_stop_token(*event.stop_token);
+      }
+      finished->set_durable_offset(0);
+      break;
+    }
+  }
+}
+
+absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open) {
+  if (!open.request_id().empty()) return UnsupportedField("open.request_id");
+  if (!v1::ScoreRequest::Detail_IsValid(open.detail())) {
+    return BadField("open.detail",
+                    absl::StrCat("found the unknown value ", open.detail()));
+  }
+  ScoreOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.session,
+                         ParseSessionName(open.session(), "open.session"));
+  options.uid = open.uid();
+  options.commit = open.commit();
+  return options;
+}
+
+absl::StatusOr<Payload> TakePiece(v1::ScoreRequest* request) {
+  if (request->has_text()) return TakeText(request->mutable_text(), "text");
+  if (request->has_tokens()) return TakeTokens(request->tokens(), "tokens");
+  return BadField("message", "wanted text or tokens after open");
+}
+
+v1::ScoreTotals ToProto(const ScoreTotals& totals) {
+  v1::ScoreTotals out;
+  out.set_tokens_scored(totals.tokens_scored);
+  out.set_tokens_unscored(totals.tokens_unscored);
+  out.set_bytes(totals.bytes);
+  out.set_logprob_sum(totals.logprob_sum);
+  const double bits = -totals.logprob_sum / std::numbers::ln2;
+  if (totals.bytes > 0) {
+    out.set_bits_per_byte(bits / static_cast<double>(totals.bytes));
+  }
+  if (totals.tokens_scored > 0) {
+    out.set_bits_per_token(bits / static_cast<double>(totals.tokens_scored));
+  }
+  return out;
+}
+
+void AddEvent(const ScoreEvent& event, bool tokens,
+              v1::ScoreResponse* response) {
+  *response->mutable_totals() = ToProto(event.totals);
+  if (tokens) {
+    for (const ScoreEvent::Token& token : event.tokens) {
+      v1::TokenScore* const score = response->add_scores();
+      score->set_token(token.token);
+      score->set_logprob(token.logprob);
+      score->set_offset(token.offset);
+    }
+  }
+  if (event.kind != ScoreEvent::Kind::kFinished) return;
+  auto* const finished = response->mutable_finished();
+  finished->set_next_offset(event.next_offset);
+  finished->set_position(event.position);
+  finished->mutable_stats()->set_state_tier(v1::Session::HOT);
+  *finished->mutable_stats()->mutable_queue_time() =
+      ToDuration(event.queue_time);
+  *finished->mutable_stats()->mutable_load_time() =
+      ToDuration(absl::ZeroDuration());
+  *finished->mutable_stats()->mutable_compute_time() =
+      ToDuration(event.compute_time);
+}
+
+}  // namespace mneme::server

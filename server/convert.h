@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Between the messages of the contract and the engine's structs. What a
+// request asks for and this build cannot do is refused here, by field:
+// UNIMPLEMENTED NOT_SUPPORTED. What is malformed is INVALID_ARGUMENT
+// BAD_FIELD.
+#ifndef MNEME_SERVER_CONVERT_H_
+#define MNEME_SERVER_CONVERT_H_
+
+#include <google/protobuf/duration.pb.h>
+#include <google/protobuf/timestamp.pb.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "mneme/v1/memory.pb.h"
+#include "mneme/v1/models.pb.h"
+#include "mneme/v1/sessions.pb.h"
+
+namespace mneme::server {
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+google::protobuf::Duration ToDuration(absl::Duration duration);
+
+// Changes when the session is made anew and when its epoch is raised.
+std::string EtagOf(const SessionInfo& session);
+
+v1::Session ToProto(const SessionInfo& session);
+v1::Model ToProto(const ModelInfo& model);
+
+// `model` stays empty where the request names none.
+absl::StatusOr<CreateSessionOptions> FromProto(
+    const v1::CreateSessionRequest& request);
+
+absl::StatusOr<AppendOptions> FromProto(const v1::AppendRequest::Open& open);
+
+// Takes the payload out of `segment`.
+absl::StatusOr<AppendStream::Segment> FromProto(
+    v1::AppendRequest::Segment* segment);
+
+v1::AppendResponse::Opened ToProto(const AppendOpened& opened);
+
+absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request);
+
+// Adds an event to what `response` already says. `logprobs`: as asked for.
+void AddEvent(const GenerateEvent& event, bool logprobs,
+              v1::GenerateResponse* response);
+
+absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open);
+
+// Takes the text or the tokens out of `request`.
+absl::StatusOr<Payload> TakePiece(v1::ScoreRequest* request);
+
+v1::ScoreTotals ToProto(const ScoreTotals& totals);
+
+// Adds an event to what `response` already says. `tokens`: whether each
+// token's score was asked for.
+void AddEvent(const ScoreEvent& event, bool tokens,
+              v1::ScoreResponse* response);
+
+}  // namespace mneme::server
+
+#endif  // MNEME_SERVER_CONVERT_H_

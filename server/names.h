@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Resource names and page tokens.
+#ifndef MNEME_SERVER_NAMES_H_
+#define MNEME_SERVER_NAMES_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace mneme::server {
+
+// Whether `id` is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.
+bool IsResourceId(const std::string& id);
+
+std::string SessionName(const std::string& id);
+std::string ModelName(const std::string& id);
+
+// The id in `sessions/{id}` or `models/{id}`. INVALID_ARGUMENT naming `field`
+// for anything else.
+absl::StatusOr<std::string> ParseSessionName(const std::string& name,
+                                             const std::string& field);
+absl::StatusOr<std::string> ParseModelName(const std::string& name,
+                                           const std::string& field);
+
+// A page token says where a listing goes on, and belongs to one kind of
+// listing and one filter. Opaque to clients, and no secret.
+struct PageToken {
+  std::string collection;  // "sessions"
+  std::string filter;
+  std::string after;  // the last id that was listed
+};
+
+std::string EncodePageToken(const PageToken& token);
+
+// The position in `text`; empty for an empty text, the first page.
+// INVALID_ARGUMENT BAD_PAGE_TOKEN for a text that is not ours, or is of
+// another collection or filter.
+absl::StatusOr<std::string> DecodePageToken(const std::string& text,
+                                            const std::string& collection,
+                                            const std::string& filter);
+
+// How many resources a page has: the request's `page_size`, 100 for 0, 1000
+// for more than that. INVALID_ARGUMENT if negative.
+absl::StatusOr<int64_t> PageSize(int32_t page_size);
+
+}  // namespace mneme::server
+
+#endif  // MNEME_SERVER_NAMES_H_

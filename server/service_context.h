@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_SERVER_SERVICE_CONTEXT_H_
+#define MNEME_SERVER_SERVICE_CONTEXT_H_
+
+#include "engine/base/clock.h"
+#include "engine/engine.h"
+#include "server/metrics.h"
+#include "server/request_id_table.h"
+#include "server/stream_pump.h"
+
+namespace mneme::server {
+
+// What the services share. All of it outlives them and their calls.
+struct ServiceContext {
+  Engine* engine = nullptr;
+  Metrics* metrics = nullptr;
+  StreamPump* pump = nullptr;
+  RequestIdTable* request_ids = nullptr;
+  const Clock* clock = nullptr;
+};
+
+}  // namespace mneme::server
+
+#endif  // MNEME_SERVER_SERVICE_CONTEXT_H_

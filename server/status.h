@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Errors on their way to a client: the gRPC code with a google.rpc.Status in
+// the binary details, as proto/mneme/v1/common.proto documents.
+#ifndef MNEME_SERVER_STATUS_H_
+#define MNEME_SERVER_STATUS_H_
+
+#include <grpcpp/support/status.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace mneme::server {
+
+// `resource` is the name that the call is about ("sessions/alice"), or empty.
+// An INTERNAL error is logged under an incident number, which the client gets.
+grpc::Status ToGrpcStatus(const absl::Status& status,
+                          const std::string& resource = "");
+
+// INVALID_ARGUMENT BAD_FIELD. `field` is its path in proto spelling; the
+// description says what was found and what was wanted.
+absl::Status BadField(const std::string& field, const std::string& description);
+
+// UNIMPLEMENTED NOT_SUPPORTED for a field that was set.
+absl::Status UnsupportedField(const std::string& field);
+
+// UNIMPLEMENTED NOT_SUPPORTED for a method, "mneme.v1.Sessions/ForkSession".
+absl::Status UnsupportedMethod(const std::string& method);
+
+// UNAVAILABLE DRAINING.
+absl::Status DrainingError();
+
+// "RESOURCE_EXHAUSTED" and so on.
+const char* CodeName(grpc::StatusCode code);
+
+}  // namespace mneme::server
+
+#endif  // MNEME_SERVER_STATUS_H_

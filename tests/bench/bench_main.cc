@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// mneme-bench-engine: what the engine reaches, as shares of what the machine
+// can do, all of it measured in one run.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/base/status_macros.h"
+#include "engine/ops/cpu/cpu_backend.h"
+#include "engine/tools/presets.h"
+#include "tests/bench/limits.h"
+#include "tests/bench/measurements.h"
+
+namespace mneme::bench {
+namespace {
+
+struct Options {
+  std::string preset = "ttt-linear-125m";
+  std::string stream_preset = "ttt-linear-tiny";
+  std::string models = "build/bench-models";
+  std::string json;
+  int threads = static_cast<int>(std::thread::hardware_concurrency());
+  int64_t stream_tokens = 1'000'000;
+  int rounds = 7;
+};
+
+absl::StatusOr<std::shared_ptr<const Model>> LoadPreset(
+    const Options& options, const std::string& preset, Backend& backend) {
+  const std::string directory = options.models + "/" + preset;
+  if (!std::filesystem::exists(directory + "/config.json")) {
+    MNEME_ASSIGN_OR_RETURN(const ModelConfig config, PresetConfig(preset));
+    MNEME_RETURN_IF_ERROR(WriteRandomModel(config, 1, directory));
+  }
+  return Model::Load(directory, {}, &backend);
+}
+
+absl::Status Run(const Options& options) {
+  nlohmann::ordered_json report;
+  const std::unique_ptr<Backend> backend = MakeCpuBackend(options.threads);
+  const double sgemm = BestSgemmFlops(options.threads);
+  const double bandwidth = ReadBandwidth(options.threads);
+  std::printf("threads %d, arithmetic %s\n", options.threads,
+              backend->arithmetic_level().c_str());
+  std::printf("limits: sgemm %.1f GFLOP/s, read %.1f GB/s\n\n", sgemm / 1e9,
+              bandwidth / 1e9);
+  report["threads"] = options.threads;
+  report["arithmetic"] = backend->arithmetic_level();
+  report["sgemm_flops"] = sgemm;
+  report["read_bytes_per_second"] = bandwidth;
+
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const Model> model,
+                         LoadPreset(options, options.preset, *backend));
+  MNEME_ASSIGN_OR_RETURN(const Rate prefill,
+                         Prefill(*model, 4, options.rounds));
+  const double prefill_limit = sgemm / PrefillFlopsPerToken(*model);
+  std::printf("%s (median, best, share of the limit by the median)\n",
+              options.preset.c_str());
+  std::printf("  prefill             %8.1f %8.1f tokens/s  %5.1f %% of sgemm\n",
+              prefill.median, prefill.best,
+              100 * prefill.median / prefill_limit);
+  report["model"] = options.preset;
+  report["prefill"] = {{"tokens_per_second", prefill.median},
+                       {"share_of_sgemm", prefill.median / prefill_limit}};
+  double one = 0;
+  for (const int64_t sessions : {1, 2, 4, 8, 16}) {
+    MNEME_ASSIGN_OR_RETURN(const Rate decode,
+                           Decode(*model, sessions, 8, options.rounds + 1));
+    if (sessions == 1) one = decode.median;
+    const double limit = bandwidth / DecodeBytesPerPass(*model, sessions) *
+                         static_cast<double>(sessions);
+    std::printf(
+        "  decode, %2d sessions %8.1f %8.1f tokens/s  %5.1f %% of read "
+        "bandwidth, %.2fx one\n",
+        static_cast<int>(sessions), decode.median, decode.best,
+        100 * decode.median / limit, decode.median / one);
+    report["decode"].push_back({{"sessions", sessions},
+                                {"tokens_per_second", decode.median},
+                                {"share_of_bandwidth", decode.median / limit},
+                                {"times_one", decode.median / one}});
+  }
+  std::printf("  state %lld bytes a session, weights %lld bytes\n\n",
+              static_cast<long long>(model->layout()->state_bytes()),
+              static_cast<long long>(model->weight_bytes()));
+
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const Model> small,
+                         LoadPreset(options, options.stream_preset, *backend));
+  MNEME_ASSIGN_OR_RETURN(const Flatness stream,
+                         LongStream(*small, options.stream_tokens));
+  std::printf("%s, one session to %lld tokens beside a young one\n",
+              options.stream_preset.c_str(),
+              static_cast<long long>(options.stream_tokens));
+  for (const Flatness::Point& point : stream.points) {
+    std::printf(
+        "  at %8lld: %6.2f us/token, young %6.2f, ratio %.3f, resident %.2f "
+        "MiB\n",
+        static_cast<long long>(point.position), point.old_us_per_token,
+        point.young_us_per_token,
+        point.old_us_per_token / point.young_us_per_token,
+        static_cast<double>(point.resident_bytes) / (1 << 20));
+    report["stream"].push_back(
+        {{"position", point.position},
+         {"us_per_token", point.old_us_per_token},
+         {"young_us_per_token", point.young_us_per_token},
+         {"resident_bytes", point.resident_bytes}});
+  }
+  const int64_t growth = stream.resident_at_end - stream.resident_after_10k;
+  std::printf("  resident memory grew by %.3f MiB after the first 10,000\n",
+              static_cast<double>(growth) / (1 << 20));
+  report["stream_resident_growth_bytes"] = growth;
+
+  if (!options.json.empty()) {
+    std::ofstream out(options.json);
+    out << report.dump(2) << "\n";
+    out.close();
+    if (!out) return absl::UnavailableError("cannot write " + options.json);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace mneme::bench
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures the engine against the machine's limits.");
+  mneme::bench::Options options;
+  app.add_option("--preset", options.preset, "Model for prefill and decode")
+      ->capture_default_str();
+  app.add_option("--stream-preset", options.stream_preset,
+                 "Model for the long stream")
+      ->capture_default_str();
+  app.add_option("--stream-tokens", options.stream_tokens,
+                 "Length of the long stream")
+      ->capture_default_str();
+  app.add_option("--models", options.models, "Folder for the models' files")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Workers")
+      ->check(CLI::Range(1, 256));
+  app.add_option("--rounds", options.rounds, "Repetitions per figure")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  app.add_option("--json", options.json, "File for the figures");
+  CLI11_PARSE(app, argc, argv);
+  const absl::Status status = mneme::bench::Run(options);
+  if (!status.ok()) {
+    std::cerr << "mneme-bench-engine: " << status.message() << "\n";
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/client/fake_server.h"
+
+#include <grpcpp/server_builder.h>
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/crc32c.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "mneme/v1/common.pb.h"
+
+namespace mneme::client {
+namespace {
+
+int64_t Units(const v1::AppendRequest::Segment& segment) {
+  return segment.has_text() ? static_cast<int64_t>(segment.text().size())
+                            : segment.tokens().ids_size();
+}
+
+uint32_t Checksum(const v1::AppendRequest::Segment& segment) {
+  if (segment.has_text()) return Crc32c(segment.text());
+  return Crc32c(std::vector<int32_t>(segment.tokens().ids().begin(),
+                                     segment.tokens().ids().end()));
+}
+
+}  // namespace
+
+grpc::Status MakeError(
+    grpc::StatusCode code, const std::string& message, v1::ErrorReason reason,
+    const std::vector<std::pair<std::string, std::string>>& metadata) {
+  google::rpc::ErrorInfo info;
+  info.set_reason(v1::ErrorReason_Name(reason));
+  info.set_domain("mneme");
+  for (const auto& [key, value] : metadata) {
+    (*info.mutable_metadata())[key] = value;
+  }
+  google::rpc::Status details;
+  details.set_code(code);
+  details.set_message(message);
+  details.add_details()->PackFrom(info);
+  return grpc::Status(code, message, details.SerializeAsString());
+}
+
+FakeServer::FakeServer(const FakeOptions& options)
+    : options_(options),
+      next_offset_(options.next_offset),
+      acknowledged_(options.next_offset) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(static_cast<v1::Memory::Service*>(this));
+  builder.RegisterService(static_cast<v1::Sessions::Service*>(this));
+  server_ = builder.BuildAndStart();
+  address_ = absl::StrCat("127.0.0.1:", port);
+}
+
+FakeServer::~FakeServer() {
+  server_->Shutdown(absl::ToChronoTime(absl::Now()));
+}
+
+std::vector<v1::AppendRequest::Segment> FakeServer::segments() {
+  absl::MutexLock lock(&mutex_);
+  return segments_;
+}
+
+int64_t FakeServer::acknowledged() {
+  absl::MutexLock lock(&mutex_);
+  return acknowledged_;
+}
+
+grpc::Status FakeServer::Take(const v1::AppendRequest::Segment& segment) {
+  absl::MutexLock lock(&mutex_);
+  if (segment.offset() > next_offset_) {
+    return MakeError(grpc::StatusCode::OUT_OF_RANGE, "segment leaves a gap",
+                     v1::SEGMENT_GAP,
+                     {{"expected_offset", absl::StrCat(next_offset_)},
+                      {"offset", absl::StrCat(segment.offset())}});
+  }
+  if (segment.has_crc32c() && segment.crc32c() != Checksum(segment)) {
+    return MakeError(grpc::StatusCode::INVALID_ARGUMENT, "segment is damaged",
+                     v1::CRC_MISMATCH);
+  }
+  if (segment.offset() < next_offset_) duplicate_ = true;
+  segments_.push_back(segment);
+  next_offset_ = std::max(next_offset_, segment.offset() + Units(segment));
+  return grpc::Status::OK;
+}
+
+v1::AppendResponse FakeServer::MakeAck() {
+  absl::MutexLock lock(&mutex_);
+  acknowledged_ = next_offset_;
+  v1::AppendResponse response;
+  v1::AppendResponse::Ack* ack = response.mutable_ack();
+  ack->set_absorbed_offset(next_offset_);
+  ack->set_position(next_offset_);
+  ack->set_verified(true);
+  ack->set_duplicate(duplicate_);
+  if (options_.durability == v1::Session::FSYNC && !options_.never_durable) {
+    ack->set_durable_offset(next_offset_);
+  }
+  return response;
+}
+
+grpc::Status FakeServer::Append(
+    grpc::ServerContext* /*context*/,
+    grpc::ServerReaderWriter<v1::AppendResponse, v1::AppendRequest>* stream) {
+  v1::AppendRequest request;
+  if (!stream->Read(&request) || !request.has_open()) {
+    return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "wanted open");
+  }
+  v1::AppendResponse response;
+  v1::AppendResponse::Opened* opened = response.mutable_opened();
+  opened->set_durability(options_.durability);
+  opened->set_unit(options_.unit);
+  opened->set_max_inflight_bytes(options_.max_inflight_bytes);
+  opened->set_max_segment_bytes(options_.max_segment_bytes);
+  {
+    absl::MutexLock lock(&mutex_);
+    opened->set_absorbed_offset(next_offset_);
+    opened->set_durable_offset(
+        options_.durability == v1::Session::FSYNC ? next_offset_ : 0);
+    opened->set_next_offset(next_offset_);
+    opened->set_position(next_offset_);
+  }
+  stream->Write(response);
+  if (options_.extra.message_case() != v1::AppendResponse::MESSAGE_NOT_SET) {
+    stream->Write(options_.extra);
+    if (options_.extra.has_moved()) return grpc::Status::OK;
+  }
+  int64_t unacknowledged = 0;
+  while (stream->Read(&request)) {
+    if (!request.has_segment()) continue;
+    grpc::Status taken = Take(request.segment());
+    if (!taken.ok()) return taken;
+    unacknowledged += Units(request.segment());
+    if (unacknowledged >= options_.ack_every_units) {
+      stream->Write(MakeAck());
+      unacknowledged = 0;
+    }
+  }
+  stream->Write(MakeAck());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::Generate(
+    grpc::ServerContext* context, const v1::GenerateRequest* request,
+    grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  v1::GenerateResponse response;
+  response.mutable_started()->set_ask_position(7);
+  writer->Write(response);
+  for (int piece = 0; piece != options_.pieces; ++piece) {
+    response.Clear();
+    response.set_text(absl::StrCat(request->text(), piece));
+    if (!writer->Write(response) || context->IsCancelled()) {
+      cancelled_.Notify();
+      return grpc::Status::CANCELLED;
+    }
+  }
+  response.Clear();
+  response.mutable_finished()->set_finish_reason(
+      v1::GenerateResponse::Finished::LENGTH);
+  response.mutable_finished()->set_position(10);
+  writer->Write(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::Score(
+    grpc::ServerContext* /*context*/,
+    grpc::ServerReaderWriter<v1::ScoreResponse, v1::ScoreRequest>* stream) {
+  v1::ScoreRequest request;
+  v1::ScoreResponse response;
+  v1::ScoreTotals* totals = response.mutable_totals();
+  stream->Read(&request);
+  while (stream->Read(&request)) {
+    const int64_t units = request.has_text()
+                              ? static_cast<int64_t>(request.text().size())
+                              : request.tokens().ids_size();
+    totals->set_tokens_scored(totals->tokens_scored() + units);
+    totals->set_bytes(totals->bytes() + request.text().size());
+    totals->set_logprob_sum(-static_cast<double>(totals->tokens_scored()));
+    totals->set_bits_per_token(1 / std::log(2.0));
+    stream->Write(response);
+  }
+  response.mutable_finished()->set_next_offset(42);
+  stream->Write(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::GetSession(grpc::ServerContext* /*context*/,
+                                    const v1::GetSessionRequest* request,
+                                    v1::Session* response) {
+  if (request->name() == "sessions/there") {
+    response->set_name(request->name());
+    return grpc::Status::OK;
+  }
+  if (request->name() == "sessions/slow") {
+    release_.WaitForNotification();
+    return grpc::Status::OK;
+  }
+  return MakeError(grpc::StatusCode::NOT_FOUND,
+                   absl::StrCat("no session ", request->name()),
+                   v1::SESSION_NOT_FOUND);
+}
+
+}  // namespace mneme::client

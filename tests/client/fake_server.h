@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A server with one session that does what the protos promise, and misbehaves
+// where a test asks for it. It computes nothing: its state is the history.
+#ifndef MNEME_TESTS_CLIENT_FAKE_SERVER_H_
+#define MNEME_TESTS_CLIENT_FAKE_SERVER_H_
+
+#include <grpcpp/server.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "mneme/v1/memory.grpc.pb.h"
+#include "mneme/v1/sessions.grpc.pb.h"
+
+namespace mneme::client {
+
+struct FakeOptions {
+  v1::Session::Unit unit = v1::Session::TEXT;
+  v1::Session::Durability durability = v1::Session::NONE;
+  int64_t max_inflight_bytes = 1024;
+  int64_t max_segment_bytes = 1024;
+  // Units that the session holds from the start.
+  int64_t next_offset = 0;
+  // Acknowledges only when as much is unacknowledged, or at the end.
+  int64_t ack_every_units = 1;
+  // Never moves durable_offset, not even at the end.
+  bool never_durable = false;
+  // Sent after Opened, when set.
+  v1::AppendResponse extra = {};
+  // Answers a generation with this many pieces, or without end if negative.
+  int pieces = 3;
+};
+
+class FakeServer final : public v1::Memory::Service,
+                         public v1::Sessions::Service {
+ public:
+  explicit FakeServer(const FakeOptions& options = {});
+  ~FakeServer() override;
+
+  const std::string& address() const { return address_; }
+
+  // What Append took, in order.
+  std::vector<v1::AppendRequest::Segment> segments()
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The last offset that was acknowledged, known before the client hears it.
+  int64_t acknowledged() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Set once an endless generation was cancelled.
+  absl::Notification& cancelled() { return cancelled_; }
+  // Lets the call that hangs end.
+  absl::Notification& release() { return release_; }
+
+  grpc::Status Append(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::AppendResponse, v1::AppendRequest>* stream)
+      override;
+  grpc::Status Generate(
+      grpc::ServerContext* context, const v1::GenerateRequest* request,
+      grpc::ServerWriter<v1::GenerateResponse>* writer) override;
+  // Gives each byte and each token the natural logarithm -1.
+  grpc::Status Score(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::ScoreResponse, v1::ScoreRequest>* stream)
+      override;
+  // Session "sessions/slow" hangs until released, "sessions/there" answers,
+  // others are not found.
+  grpc::Status GetSession(grpc::ServerContext* context,
+                          const v1::GetSessionRequest* request,
+                          v1::Session* response) override;
+
+ private:
+  grpc::Status Take(const v1::AppendRequest::Segment& segment)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  v1::AppendResponse MakeAck() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const FakeOptions options_;
+  absl::Notification cancelled_;
+  absl::Notification release_;
+  absl::Mutex mutex_;
+  std::vector<v1::AppendRequest::Segment> segments_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_offset_ ABSL_GUARDED_BY(mutex_);
+  int64_t acknowledged_ ABSL_GUARDED_BY(mutex_);
+  bool duplicate_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// An error as the real server makes them.
+grpc::Status MakeError(
+    grpc::StatusCode code, const std::string& message, v1::ErrorReason reason,
+    const std::vector<std::pair<std::string, std::string>>& metadata = {});
+
+}  // namespace mneme::client
+
+#endif  // MNEME_TESTS_CLIENT_FAKE_SERVER_H_

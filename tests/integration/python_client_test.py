@@ -1,0 +1,402 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Talks to the real daemon with a client made from the protos alone.
+
+The stubs are generated here with protoc and grpc_python_plugin, so this also
+shows that the contract needs nothing of ours to be used from another language.
+
+    python_client_test.py --mnemed PATH --mkmodel PATH --proto DIR
+
+Exits 77, which ctest counts as skipped, where Python's gRPC is missing.
+"""
+
+import argparse
+import importlib
+import pathlib
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+CALL_SECONDS = 60  # No call takes nearly as long; a hang fails instead.
+START_SECONDS = 60
+
+try:
+    import grpc
+except ImportError:
+    print("skipped: Python's grpc module is not installed")
+    sys.exit(77)
+
+
+def generate_stubs(proto, out):
+    plugin = shutil.which("grpc_python_plugin")
+    assert plugin, "grpc_python_plugin is not installed"
+    files = sorted(str(path.relative_to(proto)) for path in proto.rglob("*.proto"))
+    subprocess.run(
+        ["protoc", f"--proto_path={proto}", f"--python_out={out}",
+         f"--grpc_out={out}", f"--plugin=protoc-gen-grpc={plugin}", *files],
+        check=True, cwd=proto)
+    sys.path.insert(0, str(out))
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+class Daemon:
+    """A mnemed on a free port, with one tiny random model named "tiny"."""
+
+    def __init__(self, mnemed, mkmodel, folder):
+        model = folder / "model"
+        subprocess.run([mkmodel, "--preset", "ttt-linear-tiny", "--seed", "1",
+                        "--out", str(model)], check=True, stdout=subprocess.DEVNULL)
+        self.log_path = folder / "mnemed.log"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [mnemed, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+                 "--model", f"tiny={model}", "--ephemeral"],
+                stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            self.address = self._read_address()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            print(self.log_path.read_text(errors="replace"), file=sys.stderr)
+            raise
+
+    def _read_address(self):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            assert selector.select(START_SECONDS), "mnemed did not get ready"
+        line = self.process.stdout.readline()
+        assert line.startswith("mnemed ready "), f"unexpected first line: {line!r}"
+        for word in line.split():
+            if word.startswith("listen="):
+                return word[len("listen="):]
+        raise AssertionError(f"no listen= in {line!r}")
+
+    def stop(self):
+        """Asks it to drain; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(CALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "none: it did not end after SIGTERM"
+
+
+class PythonClientTest(unittest.TestCase):
+    address = ""
+    made = 0
+
+    @classmethod
+    def setUpClass(cls):
+        def load(name):
+            return importlib.import_module(name)
+
+        cls.sessions_pb = load("mneme.v1.sessions_pb2")
+        cls.memory_pb = load("mneme.v1.memory_pb2")
+        cls.models_pb = load("mneme.v1.models_pb2")
+        cls.rpc_status = load("google.rpc.status_pb2")
+        cls.rpc_details = load("google.rpc.error_details_pb2")
+        cls.channel = grpc.insecure_channel(cls.address)
+        cls.sessions = load("mneme.v1.sessions_pb2_grpc").SessionsStub(cls.channel)
+        cls.memory = load("mneme.v1.memory_pb2_grpc").MemoryStub(cls.channel)
+        cls.models = load("mneme.v1.models_pb2_grpc").ModelsStub(cls.channel)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.channel.close()
+
+    # What the tests say.
+
+    def create(self, unit="TEXT"):
+        PythonClientTest.made += 1
+        pb = self.sessions_pb
+        session = self.sessions.CreateSession(pb.CreateSessionRequest(
+            session_id=f"python-{self.made}",
+            session=pb.Session(model="models/tiny", unit=pb.Session.Unit.Value(unit),
+                               labels={"made-by": "python"})), timeout=CALL_SECONDS)
+        return session.name
+
+    def get(self, name):
+        return self.sessions.GetSession(
+            self.sessions_pb.GetSessionRequest(name=name), timeout=CALL_SECONDS)
+
+    def segment(self, offset, text, crc=None):
+        pb = self.memory_pb
+        return pb.AppendRequest(segment=pb.AppendRequest.Segment(
+            offset=offset, text=text, crc32c=crc32c(text) if crc is None else crc))
+
+    def append(self, name, *segments):
+        """Sends segments and half-closes; returns (opened, acks)."""
+        pb = self.memory_pb
+        requests = [pb.AppendRequest(open=pb.AppendRequest.Open(session=name)), *segments]
+        responses = list(self.memory.Append(iter(requests), timeout=CALL_SECONDS))
+        self.assertEqual(responses[0].WhichOneof("message"), "opened")
+        acks = [r.ack for r in responses if r.WhichOneof("message") == "ack"]
+        self.assertTrue(acks, "the stream ended without an ack")
+        return responses[0].opened, acks
+
+    def generate(self, name, prompt, **fields):
+        """Greedy; returns (text, tokens, started, finished)."""
+        pb = self.memory_pb
+        request = pb.GenerateRequest(
+            session=name, text=prompt, max_tokens=20, ignore_eos=True,
+            sampling=pb.SamplingParams(temperature=0), **fields)
+        responses = list(self.memory.Generate(request, timeout=CALL_SECONDS))
+        self.assertTrue(responses[-1].HasField("finished"), "no last message")
+        return (b"".join(r.text for r in responses),
+                [token for r in responses for token in r.tokens],
+                responses[0].started, responses[-1].finished)
+
+    def score(self, name, *texts, **fields):
+        pb = self.memory_pb
+        requests = [pb.ScoreRequest(open=pb.ScoreRequest.Open(session=name, **fields))]
+        requests += [pb.ScoreRequest(text=text) for text in texts]
+        return list(self.memory.Score(iter(requests), timeout=CALL_SECONDS))
+
+    def refused(self, code, call):
+        """Runs a call that has to fail with `code`; returns (error, ErrorInfo)."""
+        with self.assertRaises(grpc.RpcError) as caught:
+            call()
+        error = caught.exception
+        self.assertEqual(error.code(), code, error.details())
+        self.assertTrue(error.details(), "the error says nothing")
+        info = self.rpc_details.ErrorInfo()
+        for key, value in error.trailing_metadata() or ():
+            if key == "grpc-status-details-bin":
+                for detail in self.rpc_status.Status.FromString(value).details:
+                    detail.Unpack(info)
+        return error, info
+
+    # The tests.
+
+    def test_a_new_session_is_empty(self):
+        session = self.get(self.create())
+        self.assertEqual(session.model, "models/tiny")
+        self.assertEqual(session.next_offset, 0)
+        self.assertEqual(session.labels["made-by"], "python")
+        self.assertTrue(session.uid)
+        self.assertRegex(session.state_digest, "^[0-9a-f]{64}$")
+        self.assertRegex(session.history_digest, "^[0-9a-f]{64}$")
+        self.assertEqual(session.durability, self.sessions_pb.Session.NONE)
+        self.assertGreater(session.state_bytes, 0)
+
+    def test_segments_become_history(self):
+        name = self.create()
+        pieces = [b"It was a bright cold day in April, ", b"and the clocks ",
+                  b"were striking thirteen. " * 5]
+        segments, offset = [], 0
+        for piece in pieces:
+            segments.append(self.segment(offset, piece))
+            offset += len(piece)
+        opened, acks = self.append(name, *segments)
+        self.assertEqual(opened.next_offset, 0)
+        self.assertGreaterEqual(opened.max_inflight_bytes, opened.max_segment_bytes)
+        self.assertEqual(acks[-1].absorbed_offset, offset)
+        self.assertEqual(acks[-1].durable_offset, 0)  # It lives in RAM only.
+        session = self.get(name)
+        self.assertEqual(session.next_offset, offset)
+        self.assertEqual(session.absorbed_offset, offset)
+        self.assertGreater(session.position, 0)
+        self.assertLess(session.pending_tokens, 64)
+
+    def test_cuts_leave_no_trace(self):
+        text = b"The quick brown fox jumps over the lazy dog. " * 10
+        whole, cut = self.create(), self.create()
+        self.append(whole, self.segment(0, text))
+        self.append(cut, *[self.segment(at, text[at:at + 7])
+                           for at in range(0, len(text), 7)])
+        self.assertEqual(self.get(whole).state_digest, self.get(cut).state_digest)
+        self.assertEqual(self.get(whole).history_digest, self.get(cut).history_digest)
+
+    def test_a_duplicate_is_applied_once(self):
+        name = self.create()
+        self.append(name, self.segment(0, b"abcdef"))
+        before = self.get(name)
+        _, acks = self.append(name, self.segment(0, b"abcdef"))
+        self.assertTrue(acks[-1].duplicate)
+        self.assertTrue(acks[-1].verified)
+        self.assertEqual(acks[-1].absorbed_offset, 6)
+        self.assertEqual(self.get(name).history_digest, before.history_digest)
+        # One that overlaps adds only what is new.
+        _, acks = self.append(name, self.segment(3, b"defghi"))
+        self.assertEqual(acks[-1].absorbed_offset, 9)
+
+    def test_a_gap_is_out_of_range(self):
+        name = self.create()
+        self.append(name, self.segment(0, b"abc"))
+        _, info = self.refused(grpc.StatusCode.OUT_OF_RANGE,
+                               lambda: self.append(name, self.segment(5, b"xyz")))
+        self.assertEqual(info.reason, "SEGMENT_GAP")
+        self.assertEqual(info.domain, "mneme")
+        self.assertEqual(info.metadata["expected_offset"], "3")
+        self.assertEqual(self.get(name).next_offset, 3)
+
+    def test_other_bytes_at_the_same_offset_conflict(self):
+        name = self.create()
+        self.append(name, self.segment(0, b"abc"))
+        _, info = self.refused(grpc.StatusCode.FAILED_PRECONDITION,
+                               lambda: self.append(name, self.segment(0, b"abd")))
+        self.assertEqual(info.reason, "SEGMENT_CONFLICT")
+
+    def test_a_damaged_segment_changes_nothing(self):
+        name = self.create()
+        _, info = self.refused(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            lambda: self.append(name, self.segment(0, b"abc", crc=crc32c(b"abd"))))
+        self.assertEqual(info.reason, "CRC_MISMATCH")
+        self.assertEqual(self.get(name).next_offset, 0)
+
+    def test_equal_histories_give_equal_answers(self):
+        answers = []
+        for cuts in ([0, 40], [0, 3, 40]):
+            name = self.create()
+            text = b"All happy families are alike; each unhappy one..."[:40]
+            self.append(name, *[self.segment(a, text[a:b])
+                                for a, b in zip(cuts, cuts[1:])])
+            before = self.get(name)
+            answer, tokens, started, finished = self.generate(name, b" So ")
+            self.assertEqual(started.offset, before.next_offset + len(b" So "))
+            self.assertLessEqual(len(tokens), 20)
+            self.assertEqual(finished.finish_reason,
+                             self.memory_pb.GenerateResponse.Finished.LENGTH)
+            self.assertEqual(finished.stats.generated_tokens, 20)
+            after = self.get(name)
+            self.assertEqual(after.next_offset, finished.next_offset)
+            self.assertEqual(after.position, finished.position)
+            answers.append((answer, tokens, after.state_digest, after.history_digest))
+        self.assertEqual(answers[0], answers[1])
+
+    def test_an_uncommitted_answer_leaves_no_trace(self):
+        name = self.create()
+        self.append(name, self.segment(0, b"Call me Ishmael."))
+        before = self.get(name)
+        self.generate(name, b" Why", commit=False)
+        after = self.get(name)
+        self.assertEqual(after.history_digest, before.history_digest)
+        self.assertEqual(after.state_digest, before.state_digest)
+
+    def test_a_score_is_the_same_however_it_is_cut(self):
+        name = self.create()
+        self.append(name, self.segment(0, b"Some years ago, "))
+        before = self.get(name)
+        whole = self.score(name, b"never mind how long precisely")[-1]
+        cut = self.score(name, b"never mind ", b"how long", b" precisely")[-1]
+        self.assertTrue(whole.HasField("finished"), "no last message")
+        self.assertEqual(whole.totals, cut.totals)
+        self.assertEqual(whole.totals.bytes, 29)
+        self.assertGreater(whole.totals.tokens_scored, 0)
+        self.assertLess(whole.totals.logprob_sum, 0)
+        self.assertGreater(whole.totals.bits_per_byte, 0)
+        self.assertEqual(self.get(name).state_digest, before.state_digest)
+
+    def test_detailed_scores_add_up_to_the_total(self):
+        name = self.create()
+        responses = self.score(name, b"abc" * 50,
+                               detail=self.memory_pb.ScoreRequest.TOKENS)
+        scores = [score for r in responses for score in r.scores]
+        totals = responses[-1].totals
+        self.assertEqual(len(scores), totals.tokens_scored)
+        self.assertAlmostEqual(sum(s.logprob for s in scores), totals.logprob_sum,
+                               delta=1e-6 * abs(totals.logprob_sum))
+
+    def test_models_are_described(self):
+        pb = self.models_pb
+        listed = self.models.ListModels(pb.ListModelsRequest(), timeout=CALL_SECONDS)
+        self.assertEqual([model.name for model in listed.models], ["models/tiny"])
+        model = self.models.GetModel(pb.GetModelRequest(name="models/tiny"),
+                                     timeout=CALL_SECONDS)
+        self.assertRegex(model.fingerprint, "^[0-9a-f]{64}$")
+        self.assertGreater(model.state_bytes, 0)
+        self.assertGreater(model.vocab_size, 0)
+        self.assertEqual(model.block_tokens, 64)
+        _, info = self.refused(
+            grpc.StatusCode.NOT_FOUND,
+            lambda: self.models.GetModel(pb.GetModelRequest(name="models/none"),
+                                         timeout=CALL_SECONDS))
+        self.assertEqual(info.reason, "MODEL_NOT_FOUND")
+
+    def test_sessions_are_listed_in_pages(self):
+        names = {self.create() for _ in range(3)}
+        pb = self.sessions_pb
+        found, token = set(), ""
+        while True:
+            page = self.sessions.ListSessions(
+                pb.ListSessionsRequest(page_size=2, page_token=token), timeout=CALL_SECONDS)
+            self.assertLessEqual(len(page.sessions), 2)
+            found |= {session.name for session in page.sessions}
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertLessEqual(names, found)
+
+    def test_what_a_model_cannot_do_is_unimplemented(self):
+        # A TTT model has no memory segment to commit.
+        name = self.create()
+        self.refused(grpc.StatusCode.UNIMPLEMENTED,
+                     lambda: self.memory.CommitSegment(
+                         self.memory_pb.CommitSegmentRequest(session=name),
+                         timeout=CALL_SECONDS))
+
+    def test_a_deleted_session_is_gone_and_its_id_free(self):
+        pb = self.sessions_pb
+        name = self.create()
+        old = self.get(name)
+        self.append(name, self.segment(0, b"abc"))
+        self.sessions.DeleteSession(pb.DeleteSessionRequest(name=name), timeout=CALL_SECONDS)
+        _, info = self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.get(name))
+        self.assertEqual(info.reason, "SESSION_NOT_FOUND")
+        new = self.sessions.CreateSession(
+            pb.CreateSessionRequest(session_id=name.split("/")[1]), timeout=CALL_SECONDS)
+        self.assertEqual(new.next_offset, 0)
+        self.assertNotEqual(new.uid, old.uid)
+
+    def test_a_taken_id_is_refused(self):
+        name = self.create()
+        self.refused(grpc.StatusCode.ALREADY_EXISTS,
+                     lambda: self.sessions.CreateSession(
+                         self.sessions_pb.CreateSessionRequest(
+                             session_id=name.split("/")[1]), timeout=CALL_SECONDS))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mnemed", required=True, help="the daemon")
+    parser.add_argument("--mkmodel", required=True, help="mneme-mkmodel")
+    parser.add_argument("--proto", required=True, type=pathlib.Path,
+                        help="folder of the .proto files")
+    arguments, rest = parser.parse_known_args()
+    with tempfile.TemporaryDirectory(prefix="mneme-python-") as folder:
+        folder = pathlib.Path(folder)
+        stubs = folder / "stubs"
+        stubs.mkdir()
+        generate_stubs(arguments.proto.resolve(), stubs)
+        daemon = Daemon(arguments.mnemed, arguments.mkmodel, folder)
+        PythonClientTest.address = daemon.address
+        try:
+            program = unittest.main(argv=[sys.argv[0], *rest], exit=False, verbosity=2)
+            passed = program.result.wasSuccessful()
+        finally:
+            status = daemon.stop()
+        if status != 0:
+            print(f"FAILED: exit status after SIGTERM is {status}, wanted 0", file=sys.stderr)
+            passed = False
+        if not passed:
+            print("-- log of mnemed:", file=sys.stderr)
+            print(daemon.log_path.read_text(errors="replace"), file=sys.stderr)
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()

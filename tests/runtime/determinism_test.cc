@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Promise 3: a session's state is a function of its own history, bit for bit:
+// not of how the history was cut into messages, of what ran beside it, or of
+// the number of threads.
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/tools/presets.h"
+#include "gtest/gtest.h"
+#include "tests/support/engine_driver.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mneme {
+namespace {
+
+constexpr char kModel[] = "m";
+
+// What happens to a session: input, and where it is asked for output.
+struct Script {
+  struct Turn {
+    std::string input;
+    int64_t ask_tokens = 0;  // 0: no Ask
+  };
+  std::vector<Turn> turns;
+};
+
+Script RandomScript(std::mt19937& random) {
+  Script script;
+  const int turns = std::uniform_int_distribution<>(1, 3)(random);
+  for (int i = 0; i < turns; ++i) {
+    Script::Turn turn;
+    const int bytes = std::uniform_int_distribution<>(1, 150)(random);
+    for (int b = 0; b < bytes; ++b) {
+      turn.input.push_back(
+          static_cast<char>(std::uniform_int_distribution<>(0, 255)(random)));
+    }
+    if (random() % 2 == 0) {
+      turn.ask_tokens = std::uniform_int_distribution<>(1, 5)(random);
+    }
+    script.turns.push_back(std::move(turn));
+  }
+  return script;
+}
+
+struct Outcome {
+  std::string state_digest;
+  std::string history_digest;
+  int64_t position = 0;
+  std::string said;
+
+  bool operator==(const Outcome&) const = default;
+};
+
+class DeterminismTest : public testing::Test {
+ protected:
+  void MakeEngines(const ModelConfig& config) {
+    ASSERT_THAT(WriteRandomModel(config, 7, model_dir_.path()), IsOk());
+    for (const int threads : {1, 2}) {
+      absl::StatusOr<std::unique_ptr<Engine>> engine =
+          Engine::Create({.threads = threads});
+      ASSERT_THAT(engine, IsOk());
+      ASSERT_THAT((*engine)->LoadModel(kModel, model_dir_.path()), IsOk());
+      engines_.push_back(*std::move(engine));
+    }
+  }
+
+  // Plays `script` on a new session, its input cut by `sizes`.
+  void Play(Engine& engine, const std::string& id, const Script& script,
+            const std::vector<int64_t>& sizes, Outcome& outcome) {
+    ASSERT_THAT(engine.CreateSession({.id = id, .model = kModel}), IsOk());
+    uint64_t seed = 1;
+    for (const Script::Turn& turn : script.turns) {
+      ASSERT_THAT(AppendAll(engine, id, turn.input, sizes), IsOk());
+      if (turn.ask_tokens == 0) continue;
+      const absl::StatusOr<Generated> said = GenerateAll(
+          engine, {.session = id,
+                   .max_tokens = turn.ask_tokens,
+                   .sampling = {.temperature = 0.9f, .seed = seed++},
+                   .ignore_eos = true});
+      ASSERT_THAT(said, IsOk());
+      outcome.said += said->text;
+    }
+    const absl::StatusOr<SessionInfo> info = Describe(engine, id);
+    ASSERT_THAT(info, IsOk());
+    outcome.state_digest = info->state_digest;
+    outcome.history_digest = info->history_digest;
+    outcome.position = info->position;
+    ASSERT_THAT(engine.DeleteSession(id, ""), IsOk());
+  }
+
+  // `combinations` plays of random scripts against the play of each alone,
+  // uncut, on one thread; as many sessions at once as `mates` says.
+  void Check(int combinations, unsigned seed) {
+    std::mt19937 random(seed);
+    int played = 0;
+    while (played < combinations) {
+      const int mates = std::uniform_int_distribution<>(1, 6)(random);
+      std::vector<Script> scripts;
+      std::vector<std::vector<int64_t>> cuts(mates);
+      std::vector<Outcome> wanted(mates);
+      std::vector<Outcome> found(mates);
+      for (int i = 0; i < mates; ++i) {
+        scripts.push_back(RandomScript(random));
+        for (int c = 0; c < 3; ++c) {
+          cuts[i].push_back(std::uniform_int_distribution<>(1, 90)(random));
+        }
+        Play(*engines_[0], "alone", scripts[i], {}, wanted[i]);
+      }
+      Engine& engine = *engines_[random() % 2];
+      std::vector<std::thread> threads;
+      for (int i = 0; i < mates; ++i) {
+        threads.emplace_back([&, i] {
+          Play(engine, "mate" + std::to_string(i), scripts[i], cuts[i],
+               found[i]);
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      for (int i = 0; i < mates; ++i) {
+        EXPECT_EQ(found[i].state_digest, wanted[i].state_digest);
+        EXPECT_TRUE(found[i] == wanted[i]) << "play " << played;
+      }
+      if (HasFailure()) return;
+      played += mates;
+    }
+  }
+
+  TempDir model_dir_;
+  std::vector<std::unique_ptr<Engine>> engines_;
+};
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.vocab_size = 264;
+  config.model_dim = 48;
+  config.ffn_dim = 80;
+  config.layers = 2;
+  config.heads = 3;
+  config.tokenizer = "bytes";
+  config.bos_token = 256;
+  config.eos_tokens = {259};
+  return config;
+}
+
+TEST_F(DeterminismTest, CutsBatchMatesAndThreadsLeaveNoTrace) {
+  MakeEngines(SmallConfig());
+  Check(1000, 1);
+}
+
+TEST_F(DeterminismTest, NorWithConvolutionsGateAndOddMiniBatch) {
+  ModelConfig config = SmallConfig();
+  config.share_qk = true;
+  config.use_gate = true;
+  config.pre_conv = true;
+  config.mini_batch = 7;
+  config.tie_word_embeddings = false;
+  MakeEngines(config);
+  Check(300, 2);
+}
+
+TEST_F(DeterminismTest, NorWithAMiniBatchLongerThanABlock) {
+  ModelConfig config = SmallConfig();
+  config.mini_batch = 100;
+  MakeEngines(config);
+  Check(200, 3);
+}
+
+TEST_F(DeterminismTest, AScoringWithoutCommitLeavesNoTrace) {
+  MakeEngines(SmallConfig());
+  Engine& engine = *engines_[1];
+  const std::string text(100, 'x');
+  std::string digests[2];
+  for (const bool scored : {false, true}) {
+    ASSERT_THAT(engine.CreateSession({.id = "s", .model = kModel}), IsOk());
+    ASSERT_THAT(AppendAll(engine, "s", text), IsOk());
+    if (scored) {
+      ASSERT_THAT(ScoreAll(engine, {.session = "s"}, std::string(300, 'y')),
+                  IsOk());
+      ASSERT_THAT(GenerateAll(engine, {.session = "s",
+                                       .prompt = std::string("zz"),
+                                       .max_tokens = 9,
+                                       .commit = false}),
+                  IsOk());
+    }
+    ASSERT_THAT(AppendAll(engine, "s", text), IsOk());
+    digests[scored] = Describe(engine, "s")->state_digest;
+    ASSERT_THAT(engine.DeleteSession("s", ""), IsOk());
+  }
+  EXPECT_EQ(digests[0], digests[1]);
+}
+
+TEST_F(DeterminismTest, AScoreDoesNotDependOnItsCuts) {
+  MakeEngines(SmallConfig());
+  for (const bool commit : {false, true}) {
+    std::vector<float> wanted;
+    std::string digest;
+    for (const std::vector<int64_t>& sizes :
+         std::vector<std::vector<int64_t>>{{}, {1}, {64}, {63, 2}, {7, 100}}) {
+      Engine& engine = *engines_[sizes.size() % 2];
+      ASSERT_THAT(engine.CreateSession({.id = "s", .model = kModel}), IsOk());
+      ASSERT_THAT(AppendAll(engine, "s", std::string(70, 'a')), IsOk());
+      const absl::StatusOr<Scored> scored =
+          ScoreAll(engine, {.session = "s", .commit = commit},
+                   std::string(200, 'b'), sizes);
+      ASSERT_THAT(scored, IsOk());
+      std::vector<float> found;
+      for (const auto& token : scored->tokens) found.push_back(token.logprob);
+      ASSERT_EQ(found.size(), 200u);
+      EXPECT_EQ(scored->finished.totals.tokens_scored, 200);
+      const SessionInfo info = *Describe(engine, "s");
+      EXPECT_EQ(info.next_offset, commit ? 270 : 70);
+      if (wanted.empty()) {
+        wanted = found;
+        digest = info.state_digest;
+      }
+      EXPECT_EQ(found, wanted);
+      EXPECT_EQ(info.state_digest, digest);
+      ASSERT_THAT(engine.DeleteSession("s", ""), IsOk());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mneme

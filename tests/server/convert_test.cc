@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/convert.h"
+
+#include <functional>
+#include <limits>
+
+#include "engine/base/errors.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace mneme::server {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(ConvertTest, TimesKeepTheirNanoseconds) {
+  const absl::Time time = absl::FromUnixSeconds(100) + absl::Nanoseconds(7);
+  EXPECT_EQ(ToTimestamp(time).seconds(), 100);
+  EXPECT_EQ(ToTimestamp(time).nanos(), 7);
+  const absl::Time early = absl::FromUnixSeconds(-1) + absl::Nanoseconds(1);
+  EXPECT_EQ(ToTimestamp(early).seconds(), -1);
+  EXPECT_EQ(ToTimestamp(early).nanos(), 1);
+  EXPECT_EQ(ToDuration(absl::Milliseconds(1500)).seconds(), 1);
+  EXPECT_EQ(ToDuration(absl::Milliseconds(1500)).nanos(), 500000000);
+}
+
+TEST(ConvertTest, ASessionShowsWhatTheEngineKnows) {
+  SessionInfo info;
+  info.id = "a";
+  info.uid = "u";
+  info.model = "m";
+  info.epoch = 3;
+  info.unit = SessionUnit::kTokens;
+  info.activity = SessionActivity::kGenerating;
+  info.next_offset = 9;
+  info.absorbed_offset = 8;
+  info.labels = {{"k", "v"}};
+  const v1::Session session = ToProto(info);
+  EXPECT_EQ(session.name(), "sessions/a");
+  EXPECT_EQ(session.model(), "models/m");
+  EXPECT_EQ(session.unit(), v1::Session::TOKENS);
+  EXPECT_EQ(session.busy(), v1::Session::GENERATING);
+  EXPECT_EQ(session.state_tier(), v1::Session::HOT);
+  EXPECT_EQ(session.durability(), v1::Session::NONE);
+  EXPECT_EQ(session.next_offset(), 9);
+  EXPECT_EQ(session.labels().at("k"), "v");
+}
+
+TEST(ConvertTest, AnEtagChangesWithUidAndEpochAndNothingElse) {
+  SessionInfo info;
+  info.uid = "u";
+  info.epoch = 1;
+  const std::string etag = EtagOf(info);
+  info.position = 100;
+  EXPECT_EQ(EtagOf(info), etag);
+  info.epoch = 2;
+  EXPECT_NE(EtagOf(info), etag);
+  info.epoch = 1;
+  info.uid = "w";
+  EXPECT_NE(EtagOf(info), etag);
+}
+
+v1::GenerateRequest Request() {
+  v1::GenerateRequest request;
+  request.set_session("sessions/a");
+  return request;
+}
+
+TEST(ConvertTest, GenerateHasTheContractsDefaults) {
+  const auto options = FromProto(Request());
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->session, "a");
+  EXPECT_EQ(options->max_tokens, 256);
+  EXPECT_EQ(options->sampling.temperature, 1.0f);
+  EXPECT_FALSE(options->sampling.seed.has_value());
+  EXPECT_FALSE(options->prompt.has_value());
+  EXPECT_TRUE(options->commit);
+}
+
+TEST(ConvertTest, GenerateTakesEveryFieldThatIsServed) {
+  v1::GenerateRequest request = Request();
+  request.set_uid("u");
+  request.mutable_tokens()->add_ids(4);
+  request.set_max_tokens(5);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_sampling()->set_seed(0);
+  request.mutable_sampling()->set_top_p(1);
+  request.add_stop_token_ids(3);
+  request.set_ignore_eos(true);
+  request.set_logprobs(true);
+  request.set_commit(false);
+  request.set_on_disconnect(v1::GenerateRequest::CANCEL);
+  const auto options = FromProto(request);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->uid, "u");
+  EXPECT_THAT(std::get<std::vector<int32_t>>(*options->prompt), ElementsAre(4));
+  EXPECT_EQ(options->max_tokens, 5);
+  EXPECT_EQ(options->sampling.temperature, 0.0f);
+  EXPECT_TRUE(options->sampling.seed.has_value());
+  EXPECT_THAT(options->stop_tokens, ElementsAre(3));
+  EXPECT_TRUE(options->ignore_eos);
+  EXPECT_TRUE(options->logprobs);
+  EXPECT_FALSE(options->commit);
+}
+
+TEST(ConvertTest, GenerateNamesEachFieldThatIsNotServed) {
+  using Change = std::function<void(v1::GenerateRequest*)>;
+  const std::pair<const char*, Change> cases[] = {
+      {"request_id", [](auto* r) { r->set_request_id("x"); }},
+      {"stop", [](auto* r) { r->add_stop("x"); }},
+      {"grammar", [](auto* r) { r->set_grammar("x"); }},
+      {"json_schema", [](auto* r) { r->set_json_schema("{}"); }},
+      {"top_logprobs", [](auto* r) { r->set_top_logprobs(1); }},
+      {"on_disconnect",
+       [](auto* r) { r->set_on_disconnect(v1::GenerateRequest::FINISH); }},
+      {"output_offset", [](auto* r) { r->set_output_offset(1); }},
+      {"sampling.top_k", [](auto* r) { r->mutable_sampling()->set_top_k(1); }},
+      {"sampling.top_p",
+       [](auto* r) { r->mutable_sampling()->set_top_p(.5f); }},
+      {"sampling.min_p",
+       [](auto* r) { r->mutable_sampling()->set_min_p(.5f); }},
+      {"sampling.typical_p",
+       [](auto* r) { r->mutable_sampling()->set_typical_p(.5f); }},
+      {"sampling.repetition_penalty",
+       [](auto* r) { r->mutable_sampling()->set_repetition_penalty(2); }},
+      {"sampling.presence_penalty",
+       [](auto* r) { r->mutable_sampling()->set_presence_penalty(1); }},
+      {"sampling.frequency_penalty",
+       [](auto* r) { r->mutable_sampling()->set_frequency_penalty(1); }},
+      {"sampling.penalty_window_tokens",
+       [](auto* r) { r->mutable_sampling()->set_penalty_window_tokens(8); }},
+      {"sampling.logit_bias",
+       [](auto* r) { (*r->mutable_sampling()->mutable_logit_bias())[1] = 1; }},
+  };
+  for (const auto& [field, change] : cases) {
+    v1::GenerateRequest request = Request();
+    change(&request);
+    const absl::Status status = FromProto(request).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << field;
+    ASSERT_TRUE(GetReason(status).has_value()) << field;
+    EXPECT_EQ(GetReason(status)->metadata[0].second, field);
+  }
+}
+
+TEST(ConvertTest, GenerateRefusesValuesOutOfRange) {
+  using Change = std::function<void(v1::GenerateRequest*)>;
+  const std::pair<const char*, Change> cases[] = {
+      {"max_tokens", [](auto* r) { r->set_max_tokens(-1); }},
+      {"session", [](auto* r) { r->set_session("a"); }},
+      {"text", [](auto* r) { r->set_text(std::string((1 << 20) + 1, 'x')); }},
+      {"sampling.temperature",
+       [](auto* r) { r->mutable_sampling()->set_temperature(-1); }},
+      {"sampling.temperature",
+       [](auto* r) {
+         r->mutable_sampling()->set_temperature(
+             std::numeric_limits<float>::quiet_NaN());
+       }},
+      {"stop_token_ids",
+       [](auto* r) {
+         for (int i = 0; i < 65; ++i) r->add_stop_token_ids(i);
+       }},
+  };
+  for (const auto& [field, change] : cases) {
+    v1::GenerateRequest request = Request();
+    change(&request);
+    const absl::Status status = FromProto(request).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
+    EXPECT_EQ(GetReason(status)->metadata[0].second, field);
+  }
+}
+
+TEST(ConvertTest, CreateNamesEachFieldThatIsNotServed) {
+  v1::CreateSessionRequest request;
+  request.mutable_session()->mutable_ttl()->set_seconds(0);  // never: fine
+  EXPECT_TRUE(FromProto(request).ok());
+  request.mutable_session()->mutable_ttl()->set_seconds(5);
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "session.ttl");
+  request.Clear();
+  request.set_source_snapshot("sessions/a/snapshots/b");
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "source_snapshot");
+  request.Clear();
+  request.mutable_session()->set_snapshot_interval_tokens(5);
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "session.snapshot_interval_tokens");
+}
+
+TEST(ConvertTest, ASegmentGivesItsPayloadAway) {
+  v1::AppendRequest::Segment segment;
+  segment.set_offset(4);
+  segment.set_text("abc");
+  segment.set_crc32c(0);
+  const auto converted = FromProto(&segment);
+  ASSERT_TRUE(converted.ok());
+  EXPECT_EQ(converted->offset, 4);
+  EXPECT_EQ(std::get<std::string>(converted->payload), "abc");
+  EXPECT_TRUE(converted->crc32c.has_value());
+  segment.Clear();
+  segment.set_offset(-1);
+  segment.set_text("abc");
+  EXPECT_EQ(FromProto(&segment).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ConvertTest, TotalsWithoutBytesHaveNoRate) {
+  EXPECT_EQ(ToProto(ScoreTotals{}).bits_per_byte(), 0);
+  EXPECT_EQ(ToProto(ScoreTotals{}).bits_per_token(), 0);
+}
+
+}  // namespace
+}  // namespace mneme::server

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/request_id_table.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "gtest/gtest.h"
+#include "mneme/v1/sessions.pb.h"
+
+namespace mneme::server {
+namespace {
+
+class FakeClock final : public Clock {
+ public:
+  absl::Time Now() const override { return absl::UnixEpoch() + elapsed; }
+  absl::Duration Monotonic() const override { return elapsed; }
+  absl::Duration elapsed;
+};
+
+class RequestIdTableTest : public ::testing::Test {
+ protected:
+  // The answer to a request for a session; its uid tells the answers apart.
+  std::string Ask(RequestIdTable* table, const std::string& id,
+                  const std::string& body, absl::Status outcome = {}) {
+    v1::CreateSessionRequest request;
+    request.set_session_id(body);
+    (*request.mutable_session()->mutable_labels())["a"] = "1";
+    (*request.mutable_session()->mutable_labels())["b"] = "2";
+    v1::Session reply;
+    status_ = table->Once(id, "CreateSession", request, &reply, [&] {
+      reply.set_uid(absl::StrCat(++calls_));
+      return outcome;
+    });
+    return status_.ok() ? reply.uid() : "";
+  }
+
+  FakeClock clock_;
+  int calls_ = 0;
+  absl::Status status_;
+};
+
+TEST_F(RequestIdTableTest, TheSameRequestGetsTheSameAnswer) {
+  RequestIdTable table({.clock = &clock_});
+  EXPECT_EQ(Ask(&table, "r", "x"), "1");
+  EXPECT_EQ(Ask(&table, "r", "x"), "1");
+  EXPECT_EQ(Ask(&table, "other", "x"), "2");
+}
+
+TEST_F(RequestIdTableTest, WithoutAnIdEveryRequestWorks) {
+  RequestIdTable table({.clock = &clock_});
+  EXPECT_EQ(Ask(&table, "", "x"), "1");
+  EXPECT_EQ(Ask(&table, "", "x"), "2");
+}
+
+TEST_F(RequestIdTableTest, AnotherBodyOrMethodIsRefused) {
+  RequestIdTable table({.clock = &clock_});
+  Ask(&table, "r", "x");
+  Ask(&table, "r", "y");
+  EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetReason(status_)->reason, "REQUEST_ID_REUSED");
+  v1::Session reply;
+  EXPECT_EQ(table
+                .Once("r", "DeleteSession", v1::DeleteSessionRequest(), &reply,
+                      [] { return absl::OkStatus(); })
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(RequestIdTableTest, AFailureIsNotRemembered) {
+  RequestIdTable table({.clock = &clock_});
+  Ask(&table, "r", "x", absl::UnavailableError("later"));
+  EXPECT_EQ(status_.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Ask(&table, "r", "x"), "2");
+}
+
+TEST_F(RequestIdTableTest, AnAnswerIsKeptForItsTime) {
+  RequestIdTable table({.keep = absl::Hours(24), .clock = &clock_});
+  Ask(&table, "r", "x");
+  clock_.elapsed += absl::Hours(24) - absl::Seconds(1);
+  EXPECT_EQ(Ask(&table, "r", "x"), "1");
+  clock_.elapsed += absl::Seconds(1);
+  EXPECT_EQ(Ask(&table, "r", "x"), "2");
+}
+
+TEST_F(RequestIdTableTest, TheOldestAnswersGoWhenItIsFull) {
+  RequestIdTable table({.max_bytes = 2000, .clock = &clock_});
+  for (int i = 0; i < 100; ++i) Ask(&table, absl::StrCat("r", i), "x");
+  EXPECT_EQ(Ask(&table, "r99", "x"), "100");
+  EXPECT_EQ(Ask(&table, "r0", "x"), "101");
+}
+
+TEST_F(RequestIdTableTest, AnIdHasABoundedLength) {
+  RequestIdTable table({.clock = &clock_});
+  EXPECT_EQ(Ask(&table, std::string(64, 'r'), "x"), "1");
+  Ask(&table, std::string(65, 'r'), "x");
+  EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mneme::server

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/server/server_fixture.h"
+
+namespace mneme::server {
+namespace {
+
+using ::testing::DoubleNear;
+
+class ScoreReactorTest : public ServerFixture {
+ protected:
+  grpc::Status Score(v1::ScoreRequest::Detail detail,
+                     std::initializer_list<std::string> pieces) {
+    Call call;
+    auto stream = memory_->Score(&call);
+    v1::ScoreRequest request;
+    request.mutable_open()->set_session("sessions/alice");
+    request.mutable_open()->set_detail(detail);
+    stream->Write(request);
+    for (const std::string& piece : pieces) {
+      request.set_text(piece);
+      stream->Write(request);
+    }
+    stream->WritesDone();
+    v1::ScoreResponse response;
+    while (stream->Read(&response)) {
+      ++messages_;
+      scores_ += response.scores_size();
+      last_ = response;
+    }
+    return stream->Finish();
+  }
+
+  int messages_ = 0;
+  int scores_ = 0;
+  v1::ScoreResponse last_;
+};
+
+TEST_F(ScoreReactorTest, ASummaryIsOneMessage) {
+  ASSERT_TRUE(Score(v1::ScoreRequest::SUMMARY, {"abc", "de"}).ok());
+  EXPECT_EQ(messages_, 1);
+  EXPECT_EQ(scores_, 0);
+  EXPECT_EQ(last_.totals().tokens_scored(), 5);
+  EXPECT_EQ(last_.totals().bytes(), 5);
+  EXPECT_THAT(last_.totals().bits_per_byte(), DoubleNear(1, 1e-6));
+  EXPECT_THAT(last_.totals().bits_per_token(), DoubleNear(1, 1e-6));
+  EXPECT_TRUE(last_.has_finished());
+  EXPECT_TRUE(engine_.AwaitStreams(0));
+}
+
+TEST_F(ScoreReactorTest, EveryTokenComesWhenAskedFor) {
+  ASSERT_TRUE(Score(v1::ScoreRequest::TOKENS, {"abc", "de"}).ok());
+  EXPECT_EQ(scores_, 5);
+  EXPECT_TRUE(last_.has_finished());
+}
+
+TEST_F(ScoreReactorTest, AnEmptyPieceIsRefused) {
+  const grpc::Status status = Score(v1::ScoreRequest::SUMMARY, {""});
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FactOf(status, "field"), "text");
+}
+
+TEST_F(ScoreReactorTest, NoTextAtAllScoresNothing) {
+  ASSERT_TRUE(Score(v1::ScoreRequest::SUMMARY, {}).ok());
+  EXPECT_EQ(last_.totals().tokens_scored(), 0);
+  EXPECT_EQ(last_.totals().bits_per_byte(), 0);
+}
+
+}  // namespace
+}  // namespace mneme::server

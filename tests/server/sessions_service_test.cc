@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/server/server_fixture.h"
+
+namespace mneme::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SessionsServiceTest : public ServerFixture {
+ protected:
+  grpc::Status Create(const v1::CreateSessionRequest& request) {
+    Call call;
+    return sessions_->CreateSession(&call, request, &session_);
+  }
+  grpc::Status Get(const std::string& name,
+                   v1::SessionView view = v1::SESSION_VIEW_UNSPECIFIED) {
+    Call call;
+    v1::GetSessionRequest request;
+    request.set_name(name);
+    request.set_view(view);
+    return sessions_->GetSession(&call, request, &session_);
+  }
+  grpc::Status Delete(const v1::DeleteSessionRequest& request) {
+    Call call;
+    google::protobuf::Empty reply;
+    return sessions_->DeleteSession(&call, request, &reply);
+  }
+  grpc::Status List(const v1::ListSessionsRequest& request) {
+    Call call;
+    page_.Clear();
+    return sessions_->ListSessions(&call, request, &page_);
+  }
+
+  v1::Session session_;
+  v1::ListSessionsResponse page_;
+};
+
+TEST_F(SessionsServiceTest, CreateTakesTheOnlyModel) {
+  v1::CreateSessionRequest request;
+  request.set_session_id("bob");
+  (*request.mutable_session()->mutable_labels())["k"] = "v";
+  ASSERT_TRUE(Create(request).ok());
+  EXPECT_EQ(session_.name(), "sessions/bob");
+  EXPECT_EQ(session_.model(), "models/tiny");
+  EXPECT_EQ(session_.unit(), v1::Session::TEXT);
+  EXPECT_EQ(session_.state(), v1::Session::ACTIVE);
+  EXPECT_EQ(session_.labels().at("k"), "v");
+  EXPECT_FALSE(session_.etag().empty());
+}
+
+TEST_F(SessionsServiceTest, CreateNeedsTheModelWhereThereAreSeveral) {
+  ASSERT_TRUE(engine_.LoadModel("other", "").ok());
+  const grpc::Status status = Create({});
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(
+      DetailOf<google::rpc::BadRequest>(status).field_violations(0).field(),
+      "session.model");
+}
+
+TEST_F(SessionsServiceTest, CreateOfAMissingModelNamesIt) {
+  v1::CreateSessionRequest request;
+  request.mutable_session()->set_model("models/none");
+  const grpc::Status status = Create(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(ReasonOf(status), "MODEL_NOT_FOUND");
+  EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(status).resource_name(),
+            "models/none");
+}
+
+TEST_F(SessionsServiceTest, ARepeatedCreateGetsTheFirstAnswer) {
+  v1::CreateSessionRequest request;
+  request.set_request_id("r1");
+  ASSERT_TRUE(Create(request).ok());
+  const v1::Session first = session_;
+  ASSERT_TRUE(Create(request).ok());
+  EXPECT_EQ(session_.uid(), first.uid());
+  EXPECT_EQ(engine_.creates(), 2);  // alice and this one
+
+  request.set_session_id("x");
+  const grpc::Status status = Create(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(ReasonOf(status), "REQUEST_ID_REUSED");
+}
+
+TEST_F(SessionsServiceTest, AnExistingIdIsToldApart) {
+  v1::CreateSessionRequest request;
+  request.set_session_id("alice");
+  const grpc::Status status = Create(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(ReasonOf(status), "SESSION_EXISTS");
+}
+
+TEST_F(SessionsServiceTest, DigestsComeWithTheFullView) {
+  ASSERT_TRUE(Get("sessions/alice").ok());
+  EXPECT_EQ(session_.state_digest().size(), 64u);
+  ASSERT_TRUE(Get("sessions/alice", v1::SESSION_VIEW_BASIC).ok());
+  EXPECT_TRUE(session_.state_digest().empty());
+}
+
+TEST_F(SessionsServiceTest, GetRefusesWhatIsNoName) {
+  EXPECT_EQ(Get("alice").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Get("sessions/bob").error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(SessionsServiceTest, DeleteComparesTheEtag) {
+  ASSERT_TRUE(Get("sessions/alice").ok());
+  v1::DeleteSessionRequest request;
+  request.set_name("sessions/alice");
+  request.set_etag("stale");
+  const grpc::Status status = Delete(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(ReasonOf(status), "ETAG_MISMATCH");
+  EXPECT_EQ(FactOf(status, "etag"), session_.etag());
+  request.set_etag(session_.etag());
+  request.set_request_id("d1");
+  EXPECT_TRUE(Delete(request).ok());
+  EXPECT_TRUE(Delete(request).ok());  // the answer that was remembered
+  request.clear_request_id();
+  EXPECT_EQ(Delete(request).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(SessionsServiceTest, PagesListEverySessionOnce) {
+  for (int i = 0; i < 5; ++i) MakeSession(absl::StrCat("b", i));
+  v1::ListSessionsRequest request;
+  request.set_page_size(4);
+  ASSERT_TRUE(List(request).ok());
+  EXPECT_EQ(page_.sessions_size(), 4);
+  EXPECT_EQ(page_.sessions(0).name(), "sessions/alice");
+  request.set_page_token(page_.next_page_token());
+  ASSERT_TRUE(List(request).ok());
+  ASSERT_EQ(page_.sessions_size(), 2);
+  EXPECT_EQ(page_.sessions(0).name(), "sessions/b3");
+  EXPECT_TRUE(page_.next_page_token().empty());
+}
+
+TEST_F(SessionsServiceTest, ListChecksItsArguments) {
+  v1::ListSessionsRequest request;
+  request.set_page_size(-1);
+  EXPECT_EQ(List(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_page_size(5000);
+  EXPECT_TRUE(List(request).ok());
+  request.set_page_token("nonsense");
+  EXPECT_EQ(ReasonOf(List(request)), "BAD_PAGE_TOKEN");
+  request.clear_page_token();
+  request.set_filter("busy = IDLE");
+  const grpc::Status status = List(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(FactOf(status, "field"), "filter");
+}
+
+TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
+  Call unary;
+  const grpc::Status fork = sessions_->ForkSession(&unary, {}, &session_);
+  EXPECT_EQ(fork.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(FactOf(fork, "method"), "mneme.v1.Sessions/ForkSession");
+
+  Call watching;
+  auto watch = sessions_->WatchSession(&watching, {});
+  v1::SessionEvent event;
+  EXPECT_FALSE(watch->Read(&event));
+  EXPECT_THAT(watch->Finish().error_message(), HasSubstr("WatchSession"));
+
+  Call importing;
+  auto import = sessions_->ImportSession(&importing, &session_);
+  import->WritesDone();
+  EXPECT_THAT(import->Finish().error_message(), HasSubstr("ImportSession"));
+
+  Call conversing;
+  auto converse = memory_->Converse(&conversing);
+  v1::ServerEvent answer;
+  EXPECT_FALSE(converse->Read(&answer));
+  EXPECT_THAT(converse->Finish().error_message(), HasSubstr("Converse"));
+
+  Call tokenizing;
+  v1::TokenizeResponse tokens;
+  EXPECT_EQ(memory_->Tokenize(&tokenizing, {}, &tokens).error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(SessionsServiceTest, ModelsAreListedAndShown) {
+  ASSERT_TRUE(engine_.LoadModel("other", "").ok());
+  Call listing;
+  v1::ListModelsRequest request;
+  request.set_page_size(1);
+  v1::ListModelsResponse page;
+  ASSERT_TRUE(models_->ListModels(&listing, request, &page).ok());
+  ASSERT_EQ(page.models_size(), 1);
+  EXPECT_EQ(page.models(0).name(), "models/other");
+  Call next;
+  request.set_page_token(page.next_page_token());
+  page.Clear();
+  ASSERT_TRUE(models_->ListModels(&next, request, &page).ok());
+  ASSERT_EQ(page.models_size(), 1);
+  EXPECT_EQ(page.models(0).name(), "models/tiny");
+  EXPECT_TRUE(page.next_page_token().empty());
+
+  Call getting;
+  v1::GetModelRequest get;
+  get.set_name("models/tiny");
+  v1::Model model;
+  ASSERT_TRUE(models_->GetModel(&getting, get, &model).ok());
+  EXPECT_EQ(model.state_bytes(), 1000);
+  EXPECT_EQ(model.state(), v1::Model::LOADED);
+}
+
+}  // namespace
+}  // namespace mneme::server

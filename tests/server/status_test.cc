@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/status.h"
+
+#include "engine/base/errors.h"
+#include "mneme/v1/common.pb.h"
+#include "tests/server/server_fixture.h"
+
+namespace mneme::server {
+namespace {
+
+TEST(StatusTest, OkStaysOk) {
+  EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
+}
+
+TEST(StatusTest, TheReasonAndItsFactsTravelInTheDetails) {
+  const grpc::Status status = ToGrpcStatus(
+      WithReason(
+          absl::OutOfRangeError("gap"),
+          {.reason = "SEGMENT_GAP", .metadata = {{"expected_offset", "4096"}}}),
+      "sessions/a");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(status.error_message(), "gap");
+  const auto info = DetailOf<google::rpc::ErrorInfo>(status);
+  EXPECT_EQ(info.reason(), "SEGMENT_GAP");
+  EXPECT_EQ(info.domain(), "mneme");
+  EXPECT_EQ(info.metadata().at("expected_offset"), "4096");
+  google::rpc::Status rich;
+  ASSERT_TRUE(rich.ParseFromString(status.error_details()));
+  EXPECT_EQ(rich.code(), 11);
+  EXPECT_EQ(rich.message(), "gap");
+}
+
+TEST(StatusTest, WhatMayBeRetriedSaysWhen) {
+  const grpc::Status full =
+      ToGrpcStatus(WithReason(absl::ResourceExhaustedError("no room"),
+                              {.reason = "RAM_BUDGET", .metadata = {}}));
+  EXPECT_EQ(ReasonOf(full), "MEMORY_BUDGET");
+  EXPECT_GT(DetailOf<google::rpc::RetryInfo>(full).retry_delay().seconds(), 0);
+  EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(full).violations_size(), 1);
+  const grpc::Status draining = ToGrpcStatus(DrainingError());
+  EXPECT_EQ(ReasonOf(draining), "DRAINING");
+  EXPECT_GT(DetailOf<google::rpc::RetryInfo>(draining).retry_delay().seconds(),
+            0);
+}
+
+TEST(StatusTest, WhatIsMissingIsNamed) {
+  const auto missing = DetailOf<google::rpc::ResourceInfo>(
+      ToGrpcStatus(absl::NotFoundError("none"), "models/m"));
+  EXPECT_EQ(missing.resource_type(), "mneme.v1.Model");
+  EXPECT_EQ(missing.resource_name(), "models/m");
+}
+
+TEST(StatusTest, ABadFieldIsNamed) {
+  const grpc::Status status = ToGrpcStatus(BadField("a.b", "found 1"));
+  EXPECT_EQ(ReasonOf(status), "BAD_FIELD");
+  EXPECT_EQ(
+      DetailOf<google::rpc::BadRequest>(status).field_violations(0).field(),
+      "a.b");
+}
+
+TEST(StatusTest, EveryReasonOfOursIsInTheContract) {
+  for (const grpc::Status& status :
+       {ToGrpcStatus(BadField("f", "d")), ToGrpcStatus(UnsupportedField("f")),
+        ToGrpcStatus(UnsupportedMethod("m")), ToGrpcStatus(DrainingError()),
+        ToGrpcStatus(absl::InternalError("bug")),
+        ToGrpcStatus(absl::AlreadyExistsError("is there")),
+        ToGrpcStatus(absl::NotFoundError("none"), "sessions/a"),
+        ToGrpcStatus(WithReason(absl::AbortedError("uid"),
+                                {.reason = "UID", .metadata = {}})),
+        ToGrpcStatus(
+            WithReason(absl::AbortedError("writer"),
+                       {.reason = "WRITER_ACTIVE", .metadata = {}}))}) {
+    v1::ErrorReason reason;
+    EXPECT_TRUE(v1::ErrorReason_Parse(ReasonOf(status), &reason))
+        << ReasonOf(status);
+  }
+}
+
+}  // namespace
+}  // namespace mneme::server
