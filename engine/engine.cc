@@ -100,7 +100,7 @@ absl::Status CheckUid(const Session& session, const std::string& uid) {
   return WithReason(
       absl::AbortedError(absl::StrCat("session ", session.id(), " has uid ",
                                       session.uid(), ", want ", uid)),
-      {.reason = "UID", .metadata = {{"uid", session.uid()}}});
+      {.reason = "EPOCH_FENCED", .metadata = {{"uid", session.uid()}}});
 }
 
 // One thread for what takes longer than a gRPC thread should wait and is no

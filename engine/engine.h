@@ -56,7 +56,7 @@ class Engine {
 
   // ALREADY_EXISTS; NOT_FOUND for the model; INVALID_ARGUMENT for an id that
   // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not
-  // fit; RESOURCE_EXHAUSTED (RAM_BUDGET); UNAVAILABLE (DRAINING).
+  // fit; RESOURCE_EXHAUSTED (MEMORY_BUDGET); UNAVAILABLE (DRAINING).
   virtual absl::StatusOr<SessionInfo> CreateSession(
       const CreateSessionOptions& options) = 0;
 
@@ -77,22 +77,23 @@ class Engine {
                                                 int64_t limit) const = 0;
 
   // Gone at once, with all its streams; the id is free. NOT_FOUND; ABORTED
-  // (UID) if `uid` is set and not the session's.
+  // (EPOCH_FENCED) if `uid` is set and not the session's.
   virtual absl::Status DeleteSession(const std::string& id,
                                      const std::string& uid) = 0;
 
-  // Makes a stream the session's writer. NOT_FOUND; ABORTED (UID,
-  // EPOCH_FENCED) on a mismatch; ABORTED (WRITER_ACTIVE) if another stream is
-  // the writer and `takeover` is false; UNAVAILABLE (DRAINING).
+  // Makes a stream the session's writer. NOT_FOUND; ABORTED (EPOCH_FENCED) if
+  // the uid or the epoch is another; ABORTED (SESSION_BUSY) if another stream
+  // is the writer and `takeover` is false; UNAVAILABLE (DRAINING).
   // `listener` outlives the stream.
   virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
       const AppendOptions& options, StreamListener* listener) = 0;
 
-  // Generates from what the session has absorbed when all input accepted so
-  // far is in. NOT_FOUND; ABORTED (UID); INVALID_ARGUMENT; UNAVAILABLE
-  // (DRAINING); FAILED_PRECONDITION (SESSION_BUSY) if a generation runs
-  // already, (NO_HISTORY) if there is nothing to go on from;
-  // RESOURCE_EXHAUSTED (RAM_BUDGET, without commit). `listener` outlives it.
+  // Generates from the session's history when all input accepted so far is
+  // absorbed. NOT_FOUND; ABORTED (EPOCH_FENCED), (SESSION_BUSY) if a
+  // generation or a committing scoring is under way; INVALID_ARGUMENT;
+  // RESOURCE_EXHAUSTED (MEMORY_BUDGET, without commit), (QUEUE_FULL);
+  // UNAVAILABLE (DRAINING). A session without history ends the generation with
+  // FAILED_PRECONDITION (NO_HISTORY). `listener` outlives it.
   virtual absl::StatusOr<std::unique_ptr<Generation>> Generate(
       const GenerateOptions& options, StreamListener* listener) = 0;
 

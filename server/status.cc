@@ -19,27 +19,6 @@ namespace {
 constexpr char kDomain[] = "mneme";
 constexpr int64_t kRetrySeconds = 1;
 
-struct ReasonName {
-  const char* engine;
-  const char* contract;
-};
-// Where the engine's word differs from the contract's.
-constexpr ReasonName kReasonNames[] = {
-    {"BAD_TOKEN", "BAD_FIELD"},
-    {"RAM_BUDGET", "MEMORY_BUDGET"},
-    {"SEGMENT_TOO_LARGE", "BAD_FIELD"},
-    {"SESSION_DELETED", "SESSION_NOT_FOUND"},
-    {"UID", "EPOCH_FENCED"},
-    {"WRITER_ACTIVE", "SESSION_BUSY"},
-};
-
-std::string ContractReason(const std::string& reason) {
-  const auto* found = std::find_if(
-      std::begin(kReasonNames), std::end(kReasonNames),
-      [&](const ReasonName& name) { return reason == name.engine; });
-  return found == std::end(kReasonNames) ? reason : found->contract;
-}
-
 std::string ResourceType(const std::string& resource) {
   if (absl::StartsWith(resource, "models/")) return "mneme.v1.Model";
   if (absl::StrContains(resource, "/snapshots/")) return "mneme.v1.Snapshot";
@@ -88,7 +67,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
   google::rpc::ErrorInfo info;
   info.set_domain(kDomain);
   if (const absl::optional<ErrorReason> reason = GetReason(status)) {
-    info.set_reason(ContractReason(reason->reason));
+    info.set_reason(reason->reason);
     for (const auto& [key, value] : reason->metadata) {
       (*info.mutable_metadata())[key] = value;
     }

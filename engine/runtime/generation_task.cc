@@ -65,6 +65,8 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
   }
   if (phase_ != Phase::kDecode) return {};
   if (events_.size() >= kMaxEvents && !cancelled_) {
+    // No full block is left behind: a session at rest can always be described.
+    if (state.tail_room() == 0) return ComputeTail(state);
     paused_ = true;
     return {};
   }

@@ -31,8 +31,6 @@ class Observer {
 
   virtual void OnSegment(std::string_view /*model*/, SegmentResult /*result*/,
                          int64_t /*bytes*/, int64_t /*tokens*/) {}
-  // An append stream ran out of credit or waits for a generation.
-  virtual void OnCreditStall(std::string_view /*model*/) {}
 
   virtual void OnTokenGenerated(std::string_view /*model*/,
                                 absl::Duration /*since_last*/) {}
@@ -45,7 +43,7 @@ class Observer {
 
   virtual void OnSessionEvent(std::string_view /*model*/,
                               SessionEventKind /*event*/) {}
-  // Something was refused; `reason` as in the error ("RAM_BUDGET").
+  // Something was refused; `reason` as in the error ("MEMORY_BUDGET").
   virtual void OnRejected(std::string_view /*model*/,
                           std::string_view /*reason*/) {}
 };

@@ -11,11 +11,13 @@ absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
   const auto* text = std::get_if<std::string>(&payload);
   if ((unit == SessionUnit::kText) != (text != nullptr)) {
     return WithReason(
-        absl::InvalidArgumentError(absl::StrCat(
+        absl::FailedPreconditionError(absl::StrCat(
             what, ": found ", text != nullptr ? "text" : "tokens", ", want ",
             text != nullptr ? "tokens: this is a token session"
                             : "text: this is a text session")),
-        {.reason = "WRONG_UNIT", .metadata = {}});
+        {.reason = "WRONG_UNIT",
+         .metadata = {{"found", text != nullptr ? "TEXT" : "TOKENS"},
+                      {"expected", text != nullptr ? "TOKENS" : "TEXT"}}});
   }
   if (text != nullptr) {
     std::vector<int32_t> tokens;
@@ -28,7 +30,7 @@ absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
       return WithReason(absl::InvalidArgumentError(absl::StrCat(
                             what, ": token ", i, " is ", tokens[i],
                             ", want 0 to ", model->config().vocab_size - 1)),
-                        {.reason = "BAD_TOKEN", .metadata = {}});
+                        {.reason = "BAD_FIELD", .metadata = {}});
     }
   }
   return tokens;

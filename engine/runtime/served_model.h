@@ -28,9 +28,9 @@ struct ServedModel {
                                       : absl::Span<const uint8_t>();
   }
 
-  // The tokens of input for a session of `unit`. INVALID_ARGUMENT naming
-  // `what` if the payload is of the other unit or holds an id that the model
-  // does not have.
+  // The tokens of input for a session of `unit`. Errors name `what`:
+  // FAILED_PRECONDITION (WRONG_UNIT) for a payload of the other unit,
+  // INVALID_ARGUMENT for an id that the model does not have.
   absl::StatusOr<std::vector<int32_t>> Tokens(SessionUnit unit,
                                               const Payload& payload,
                                               const char* what) const;

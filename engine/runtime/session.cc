@@ -15,7 +15,11 @@ namespace {
 absl::Status Deleted(const std::string& id) {
   return WithReason(
       absl::NotFoundError(absl::StrCat("session ", id, " was deleted")),
-      {.reason = "SESSION_DELETED", .metadata = {}});
+      {.reason = "SESSION_NOT_FOUND", .metadata = {}});
+}
+
+std::string Hex(uint32_t value) {
+  return absl::StrCat(absl::Hex(value, absl::kZeroPad8));
 }
 
 // Tokens that share a piece of input, at least.
@@ -303,7 +307,7 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
         return WithReason(
             absl::AbortedError(absl::StrCat(
                 "session ", id(), " has another append stream; want takeover")),
-            {.reason = "WRITER_ACTIVE", .metadata = {}});
+            {.reason = "SESSION_BUSY", .metadata = {{"busy", "APPENDING"}}});
       }
       ++epoch_;
       fenced = std::move(writer_);
@@ -372,7 +376,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
         WithReason(absl::InvalidArgumentError(absl::StrCat(
                        "segment at offset ", segment.offset, ": ", bytes.size(),
                        " bytes, want at most ", kMaxSegmentBytes)),
-                   {.reason = "SEGMENT_TOO_LARGE", .metadata = {}}));
+                   {.reason = "BAD_FIELD", .metadata = {}}));
   }
   if (segment.offset < 0 || bytes.empty()) {
     return rejected(
@@ -390,7 +394,10 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
           WithReason(absl::InvalidArgumentError(absl::StrCat(
                          "segment at offset ", segment.offset, ": crc32c is ",
                          found, ", want ", *segment.crc32c)),
-                     {.reason = "CRC_MISMATCH", .metadata = {}}));
+                     {.reason = "CRC_MISMATCH",
+                      .metadata = {{"offset", absl::StrCat(segment.offset)},
+                                   {"found", Hex(found)},
+                                   {"expected", Hex(*segment.crc32c)}}}));
     }
   }
   absl::StatusOr<std::vector<int32_t>> tokens = setup_.model->Tokens(
@@ -411,7 +418,8 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                        absl::StrCat("segment at offset ", segment.offset,
                                     " leaves a gap, want ", next)),
                    {.reason = "SEGMENT_GAP",
-                    .metadata = {{"expected_offset", absl::StrCat(next)}}}));
+                    .metadata = {{"offset", absl::StrCat(segment.offset)},
+                                 {"expected_offset", absl::StrCat(next)}}}));
   }
   AppendStream::Taken taken;
   // What the session has already has to be the same.
@@ -445,7 +453,6 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   if (HasCommittingTask() ||
       (input_bytes_ > 0 && input_bytes_ + fresh_bytes > kMaxInflightBytes)) {
     taken.offer = Offer::kLater;
-    observer.OnCreditStall(model);
     return taken;
   }
   if (known_bytes > 0) {
@@ -497,11 +504,12 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task,
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
   if (task->commits() && HasCommittingTask()) {
-    return WithReason(absl::FailedPreconditionError(absl::StrCat(
-                          "session ", id(),
-                          " is being generated from or scored into "
-                          "already")),
-                      {.reason = "SESSION_BUSY", .metadata = {}});
+    return WithReason(
+        absl::AbortedError(
+            absl::StrCat("session ", id(),
+                         " is being generated from or scored into "
+                         "already")),
+        {.reason = "SESSION_BUSY", .metadata = {{"busy", "GENERATING"}}});
   }
   if (tasks_.size() >= kMaxTasks) {
     return WithReason(

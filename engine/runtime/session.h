@@ -126,7 +126,7 @@ class Session final : public Lane {
 
   // Puts `task` behind what waits, after `prompt` for one that commits. The
   // position and the offset where its output will begin are not known yet.
-  // FAILED_PRECONDITION (SESSION_BUSY) if it commits and another that commits
+  // ABORTED (SESSION_BUSY) if it commits and another that commits
   // is there; RESOURCE_EXHAUSTED (QUEUE_FULL).
   absl::Status AddTask(std::shared_ptr<Task> task,
                        const absl::optional<Payload>& prompt);

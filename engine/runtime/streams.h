@@ -54,9 +54,9 @@ class AppendStream {
   };
   // Adds a segment to the history, as Memory.Append documents: what the
   // session has already is trimmed. OUT_OF_RANGE SEGMENT_GAP,
-  // FAILED_PRECONDITION SEGMENT_CONFLICT, INVALID_ARGUMENT for a wrong unit,
-  // size, checksum or token; ABORTED TAKEN_OVER once another stream is the
-  // writer; NOT_FOUND once the session is deleted. An error leaves the
+  // FAILED_PRECONDITION SEGMENT_CONFLICT or WRONG_UNIT, INVALID_ARGUMENT for a
+  // wrong size, checksum or token; ABORTED TAKEN_OVER once another stream is
+  // the writer; NOT_FOUND once the session is deleted. An error leaves the
   // session as it was.
   virtual absl::StatusOr<Taken> Write(const Segment& segment) = 0;
 
@@ -85,8 +85,8 @@ class Scoring {
  public:
   virtual ~Scoring() = default;
 
-  // Offers text or tokens to be scored. INVALID_ARGUMENT for a wrong unit,
-  // size or token; FAILED_PRECONDITION after FinishInput.
+  // Offers text or tokens to be scored. INVALID_ARGUMENT for a wrong size
+  // or token; FAILED_PRECONDITION for the wrong unit, or after FinishInput.
   virtual absl::StatusOr<Offer> Write(const Payload& payload) = 0;
 
   // No more input: kFinished follows when all of it is scored.

@@ -68,15 +68,13 @@ double ReadBandwidth(int threads) {
     const double seconds = Together(threads, [&](int i) {
       const int64_t share = kFloats / threads;
       const float* first = values + i * share;
-      // Eight streams, each with its own vector of sums, keep many loads in
-      // flight.
+      // Eight vectors of sums keep many loads in flight.
       float sum[8][16] = {};
-      const int64_t lane = share / 8;
-      for (int64_t k = 0; k < lane; k += 16) {
+      for (int64_t k = 0; k + 128 <= share; k += 128) {
 #pragma GCC unroll 8
         for (int s = 0; s < 8; ++s) {
 #pragma GCC unroll 16
-          for (int j = 0; j < 16; ++j) sum[s][j] += first[s * lane + k + j];
+          for (int j = 0; j < 16; ++j) sum[s][j] += first[k + s * 16 + j];
         }
       }
       for (const auto& stream : sum) {

@@ -186,7 +186,7 @@ class FakeEngine final : public Engine {
     }
     if (append_ != nullptr) {
       return WithReason(absl::AbortedError("another stream writes"),
-                        {.reason = "WRITER_ACTIVE", .metadata = {}});
+                        {.reason = "SESSION_BUSY", .metadata = {}});
     }
     ++streams_;
     append_ = listener;

@@ -33,7 +33,7 @@ TEST(StatusTest, TheReasonAndItsFactsTravelInTheDetails) {
 TEST(StatusTest, WhatMayBeRetriedSaysWhen) {
   const grpc::Status full =
       ToGrpcStatus(WithReason(absl::ResourceExhaustedError("no room"),
-                              {.reason = "RAM_BUDGET", .metadata = {}}));
+                              {.reason = "MEMORY_BUDGET", .metadata = {}}));
   EXPECT_EQ(ReasonOf(full), "MEMORY_BUDGET");
   EXPECT_GT(DetailOf<google::rpc::RetryInfo>(full).retry_delay().seconds(), 0);
   EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(full).violations_size(), 1);
@@ -66,10 +66,9 @@ TEST(StatusTest, EveryReasonOfOursIsInTheContract) {
         ToGrpcStatus(absl::AlreadyExistsError("is there")),
         ToGrpcStatus(absl::NotFoundError("none"), "sessions/a"),
         ToGrpcStatus(WithReason(absl::AbortedError("uid"),
-                                {.reason = "UID", .metadata = {}})),
-        ToGrpcStatus(
-            WithReason(absl::AbortedError("writer"),
-                       {.reason = "WRITER_ACTIVE", .metadata = {}}))}) {
+                                {.reason = "EPOCH_FENCED", .metadata = {}})),
+        ToGrpcStatus(WithReason(absl::AbortedError("writer"),
+                                {.reason = "SESSION_BUSY", .metadata = {}}))}) {
     v1::ErrorReason reason;
     EXPECT_TRUE(v1::ErrorReason_Parse(ReasonOf(status), &reason))
         << ReasonOf(status);

@@ -28,7 +28,7 @@ namespace {
 // Weight rows per piece of a product. Block: wide enough that oneDNN's copy
 // of the left operand is small beside the product, narrow enough that a layer
 // has pieces for many workers. Step: about 100 KB of weights.
-constexpr int64_t kBlockPanel = 256;
+constexpr int64_t kBlockPanel = 128;
 constexpr int64_t kStepPanel = 32;
 
 // Below this many multiplications, waking workers costs more than it saves.

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operations that treat each row, or each number, alone.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/ops/conformance.h"
+#include "tests/support/status_matchers.h"
+
+namespace mneme {
+namespace {
+
+constexpr int64_t kCols[] = {1, 2, 3, 7, 16, 17, 31, 48, 96, 100, 768, 1024};
+constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 17, 63, 64, 130};
+constexpr float kEps = 1e-6f;
+
+// One of the operations, over fixed parameters. Reads `x` and, if it wants a
+// second operand, `other`; the result is what is written.
+struct Operation {
+  const char* name;
+  double tolerance;
+  std::function<Operand(Backend&, const Operand& x, const Operand& other)>
+      apply;
+};
+
+class RowOperationsTest : public ConformanceTest {
+ protected:
+  // Parameters of operations over `cols` columns.
+  struct Parameters {
+    std::vector<float> weight;
+    std::vector<float> bias;
+  };
+
+  Parameters MakeParameters(int64_t cols) {
+    return {.weight = RandomValues(cols, 2.0f, random_),
+            .bias = RandomValues(cols, 1.0f, random_)};
+  }
+
+  // All of them. The tolerances are for inputs below 4.
+  static std::vector<Operation> Operations(const Parameters& p) {
+    return {
+        {"RmsNorm", 2e-6,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
+           Operand y(x.rows(), x.cols());
+           backend.RmsNorm(x.view(), p.weight, kEps, y.view());
+           return y;
+         }},
+        {"RmsNorm in place", 2e-6,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.RmsNorm(y.view(), p.weight, kEps, y.view());
+           return y;
+         }},
+        {"Accumulate", 0.0,
+         [](Backend& backend, const Operand& x, const Operand& other) {
+           Operand y = x;
+           backend.Accumulate(other.view(), y.view());
+           return y;
+         }},
+        {"SiluMul", 4e-6,
+         [](Backend& backend, const Operand& x, const Operand& other) {
+           Operand gate = x;
+           backend.SiluMul(other.view(), gate.view());
+           return gate;
+         }},
+        {"ScaledSigmoid", 1e-6,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.ScaledSigmoid(p.bias, 0.25f, y.view());
+           return y;
+         }},
+        {"LayerNormGate without gate", 8e-6,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.LayerNormGate(p.weight, p.bias, kEps, {}, y.view());
+           return y;
+         }},
+        {"LayerNormGate", 3e-5,
+         [&p](Backend& backend, const Operand& x, const Operand& other) {
+           Operand y = x;
+           backend.LayerNormGate(p.weight, p.bias, kEps, other.view(),
+                                 y.view());
+           return y;
+         }},
+    };
+  }
+
+  Random random_{2};
+};
+
+TEST_P(RowOperationsTest, AgreeWithTheReferenceOnEverySize) {
+  for (const int64_t cols : kCols) {
+    const Parameters parameters = MakeParameters(cols);
+    for (const int64_t rows : kRows) {
+      const Operand x = Operand::Uniform(rows, cols, 4.0f, random_);
+      const Operand other = Operand::Uniform(rows, cols, 4.0f, random_);
+      for (const Operation& operation : Operations(parameters)) {
+        const Operand found = operation.apply(cpu(), x, other);
+        ASSERT_TRUE(Near(found, operation.apply(reference(), x, other),
+                         operation.tolerance))
+            << operation.name << " [" << rows << "," << cols << "]";
+        for (int threads = 2; threads <= kMaxThreads; ++threads) {
+          ASSERT_TRUE(Identical(operation.apply(cpu(threads), x, other), found))
+              << operation.name << " [" << rows << "," << cols << "] on "
+              << threads << " threads";
+        }
+        ASSERT_THAT(cpu().Finish(), IsOk());
+      }
+    }
+  }
+}
+
+TEST_P(RowOperationsTest, ARowDoesNotDependOnItsNeighboursOrItsPlace) {
+  for (const int64_t cols : {1, 17, 100, 768}) {
+    const Parameters parameters = MakeParameters(cols);
+    const Operand x = Operand::Uniform(11, cols, 4.0f, random_);
+    const Operand other = Operand::Uniform(11, cols, 4.0f, random_);
+    for (const Operation& operation : Operations(parameters)) {
+      const Operand all = operation.apply(cpu(2), x, other);
+      for (int64_t row = 0; row < 11; ++row) {
+        ASSERT_TRUE(Identical(
+            operation.apply(cpu(2), x.Slice(row, 1), other.Slice(row, 1)),
+            all.Slice(row, 1)))
+            << operation.name << " row " << row << " of " << cols;
+      }
+      std::vector<int64_t> places(23);
+      for (int64_t& place : places) place = random_() % 11;
+      ASSERT_TRUE(
+          Identical(operation.apply(cpu(2), x.Pick(places), other.Pick(places)),
+                    all.Pick(places)))
+          << operation.name;
+    }
+  }
+}
+
+TEST_P(RowOperationsTest, RowsOfZerosAndOfEqualNumbersStayFinite) {
+  for (const int64_t cols : {1, 17, 100}) {
+    const Parameters parameters = MakeParameters(cols);
+    Operand x(3, cols);
+    for (int64_t col = 0; col < cols; ++col) {
+      x.at(0, col) = 0.0f;
+      x.at(1, col) = 3.0f;
+      x.at(2, col) = -0.0f;
+    }
+    const Operand other = Operand::Uniform(3, cols, 4.0f, random_);
+    for (const Operation& operation : Operations(parameters)) {
+      EXPECT_TRUE(Near(operation.apply(cpu(), x, other),
+                       operation.apply(reference(), x, other),
+                       // The mean of equal numbers is not always their bits,
+                       // and the root of eps divides the difference.
+                       std::max(operation.tolerance, 2e-3)))
+          << operation.name << " of " << cols;
+    }
+  }
+}
+
+TEST_P(RowOperationsTest, AVarianceFarBelowTheMeanSurvives) {
+  const int64_t cols = 64;
+  const std::vector<float> ones(cols, 1.0f);
+  const std::vector<float> zeros(cols, 0.0f);
+  Operand x(1, cols);
+  for (int64_t col = 0; col < cols; ++col) {
+    x.at(0, col) = 1000.0f + (col % 2 == 0 ? 0.5f : -0.5f);
+  }
+  for (Backend* backend : {&reference(), &cpu()}) {
+    Operand y = x;
+    backend->LayerNormGate(ones, zeros, kEps, {}, y.view());
+    for (int64_t col = 0; col < cols; ++col) {
+      ASSERT_NEAR(y.at(0, col), col % 2 == 0 ? 1.0f : -1.0f, 1e-3f)
+          << backend->name();
+    }
+  }
+}
+
+// One row of numbers that exponentials are afraid of.
+Operand Extremes() {
+  const std::vector<float> values = {
+      0.0f,  -0.0f,  1e-30f, -1e-30f, 1.0f,   -1.0f,   10.0f,  -10.0f,
+      17.0f, -17.0f, 40.0f,  -40.0f,  80.0f,  -80.0f,  87.0f,  -87.0f,
+      88.0f, -88.0f, 89.0f,  -89.0f,  104.0f, -104.0f, 300.0f, -300.0f,
+      1e4f,  -1e4f,  1e8f,   -1e8f,   1e12f,  -1e12f};
+  Operand row(1, static_cast<int64_t>(values.size()));
+  std::copy(values.begin(), values.end(), row.view().row(0));
+  return row;
+}
+
+// |found - wanted| <= 1e-5 |wanted| + 1e-30 for every number.
+void ExpectRelative(const Operand& found, const Operand& wanted,
+                    const Operand& x, const char* what) {
+  for (int64_t col = 0; col < found.cols(); ++col) {
+    EXPECT_NEAR(found.at(0, col), wanted.at(0, col),
+                1e-5 * std::abs(wanted.at(0, col)) + 1e-30)
+        << what << " of " << x.at(0, col);
+  }
+}
+
+TEST_P(RowOperationsTest, SiluOfExtremesIsRightAndFinite) {
+  const Operand x = Extremes();
+  const Operand ones = Operand(x.rows(), x.cols());
+  Operand up = x;
+  std::fill_n(up.view().row(0), up.cols(), 1.0f);
+  Operand wanted = x;
+  Operand found = x;
+  reference().SiluMul(up.view(), wanted.view());
+  cpu().SiluMul(up.view(), found.view());
+  ExpectRelative(found, wanted, x, "silu");
+}
+
+TEST_P(RowOperationsTest, SigmoidOfExtremesIsRightAndFinite) {
+  const Operand x = Extremes();
+  const std::vector<float> no_bias(x.cols(), 0.0f);
+  Operand wanted = x;
+  Operand found = x;
+  reference().ScaledSigmoid(no_bias, 2.0f, wanted.view());
+  cpu().ScaledSigmoid(no_bias, 2.0f, found.view());
+  ExpectRelative(found, wanted, x, "sigmoid");
+}
+
+TEST_P(RowOperationsTest, GeluOfExtremesIsRightAndFinite) {
+  const Operand gate = Extremes();
+  const std::vector<float> no_weight(gate.cols(), 0.0f);
+  const std::vector<float> ones(gate.cols(), 1.0f);
+  Operand wanted = Operand::Uniform(1, gate.cols(), 1.0f, random_);
+  Operand found = wanted;
+  // LayerNorm with weight 0 and bias 1 leaves the gate alone.
+  reference().LayerNormGate(no_weight, ones, kEps, gate.view(), wanted.view());
+  cpu().LayerNormGate(no_weight, ones, kEps, gate.view(), found.view());
+  ExpectRelative(found, wanted, gate, "gelu");
+}
+
+// Facts that hold without the reference, for both backends.
+
+TEST_P(RowOperationsTest, KnownValues) {
+  for (Backend* backend : {&reference(), &cpu()}) {
+    SCOPED_TRACE(std::string(backend->name()));
+    Operand x(1, 2);
+    x.at(0, 0) = 3.0f;
+    x.at(0, 1) = -4.0f;
+    const std::vector<float> weight = {1.0f, 2.0f};
+    const std::vector<float> bias = {0.5f, 0.25f};
+
+    Operand y(1, 2);
+    backend->RmsNorm(x.view(), weight, 0.0f, y.view());
+    EXPECT_FLOAT_EQ(y.at(0, 0), 3.0f / std::sqrt(12.5f));
+    EXPECT_FLOAT_EQ(y.at(0, 1), -8.0f / std::sqrt(12.5f));
+
+    y = x;
+    backend->LayerNormGate(weight, bias, 0.0f, {}, y.view());
+    EXPECT_FLOAT_EQ(y.at(0, 0), 1.5f);
+    EXPECT_FLOAT_EQ(y.at(0, 1), -1.75f);
+
+    y = x;
+    backend->SiluMul(x.view(), y.view());
+    EXPECT_FLOAT_EQ(y.at(0, 0), 9.0f / (1.0f + std::exp(-3.0f)));
+    EXPECT_FLOAT_EQ(y.at(0, 1), 16.0f / (1.0f + std::exp(4.0f)));
+
+    y = x;
+    backend->ScaledSigmoid({-3.0f, 4.0f}, 3.0f, y.view());
+    EXPECT_FLOAT_EQ(y.at(0, 0), 1.5f);
+    EXPECT_FLOAT_EQ(y.at(0, 1), 1.5f);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, RowOperationsTest,
+                         testing::ValuesIn(CompiledTargets()), TargetTestName);
+
+}  // namespace
+}  // namespace mneme

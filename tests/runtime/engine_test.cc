@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/base/crc32c.h"
+#include "engine/tools/presets.h"
+#include "gtest/gtest.h"
+#include "tests/support/engine_driver.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mneme {
+namespace {
+
+using absl::StatusCode;
+using Ids = std::vector<int32_t>;
+
+class EngineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const ModelConfig config = *PresetConfig("ttt-linear-tiny");
+    ASSERT_THAT(WriteRandomModel(config, 1, model_dir_.path()), IsOk());
+    StartEngine({.threads = 2});
+  }
+
+  void StartEngine(const EngineOptions& options) {
+    engine_.reset();
+    engine_ = *Engine::Create(options);
+    ASSERT_THAT(engine_->LoadModel("tiny", model_dir_.path()), IsOk());
+  }
+
+  void Create(const std::string& id, SessionUnit unit = SessionUnit::kText) {
+    ASSERT_THAT(
+        engine_->CreateSession({.id = id, .model = "tiny", .unit = unit}),
+        IsOk());
+  }
+
+  TempDir model_dir_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, ASessionBeginsWithItsBosAndNoOffset) {
+  Create("s");
+  const SessionInfo info = *Describe(*engine_, "s");
+  EXPECT_EQ(info.position, 1);
+  EXPECT_EQ(info.pending_tokens, 1);
+  EXPECT_EQ(info.next_offset, 0);
+  EXPECT_EQ(info.state_digest.size(), 64u);
+  // SHA-256 of nothing.
+  EXPECT_EQ(info.history_digest.substr(0, 16), "e3b0c44298fc1c14");
+}
+
+TEST_F(EngineTest, BadIdsLabelsModelsAndUnitsAreNamed) {
+  EXPECT_THAT(engine_->CreateSession({.id = "a b", .model = "tiny"}),
+              Fails(StatusCode::kInvalidArgument, "a b"));
+  EXPECT_THAT(
+      engine_->CreateSession({.id = std::string(129, 'a'), .model = "tiny"}),
+      Fails(StatusCode::kInvalidArgument, "session id"));
+  EXPECT_THAT(engine_->CreateSession({.id = "a", .model = "none"}),
+              Fails(StatusCode::kNotFound, "none"));
+  EXPECT_THAT(engine_->CreateSession(
+                  {.id = "a", .model = "tiny", .labels = {{"", "x"}}}),
+              Fails(StatusCode::kInvalidArgument, "label"));
+  Create("a");
+  EXPECT_THAT(engine_->CreateSession({.id = "a", .model = "tiny"}),
+              Fails(StatusCode::kAlreadyExists, "a"));
+}
+
+TEST_F(EngineTest, SegmentsHaveToJoin) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto stream = *engine_->OpenAppend({.session = "s"}, &waiter);
+  ASSERT_THAT(stream->Write({.offset = 0, .payload = "hello "}), IsOk());
+
+  const auto gap = stream->Write({.offset = 7, .payload = "world"});
+  EXPECT_THAT(gap, Fails(StatusCode::kOutOfRange, "want 6"));
+  EXPECT_THAT(gap, HasReason("SEGMENT_GAP"));
+
+  const auto conflict = stream->Write({.offset = 0, .payload = "hellO "});
+  EXPECT_THAT(conflict, HasReason("SEGMENT_CONFLICT"));
+
+  const auto same = *stream->Write({.offset = 0, .payload = "hello "});
+  EXPECT_TRUE(same.duplicate);
+  EXPECT_TRUE(same.verified);
+
+  // What overlaps adds only its end.
+  const auto overlap = *stream->Write({.offset = 3, .payload = "lo world"});
+  EXPECT_TRUE(overlap.duplicate);
+  EXPECT_THAT(stream->Write({.offset = 4, .payload = "o World"}),
+              HasReason("SEGMENT_CONFLICT"));
+
+  Create("whole");
+  ASSERT_THAT(AppendAll(*engine_, "whole", "hello world"), IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->history_digest,
+            Describe(*engine_, "whole")->history_digest);
+  EXPECT_EQ(Describe(*engine_, "s")->state_digest,
+            Describe(*engine_, "whole")->state_digest);
+}
+
+TEST_F(EngineTest, AnOldDuplicateIsTakenUnverified) {
+  Create("s");
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(200'000, 'a'), {50'000}),
+              IsOk());
+  ProgressWaiter waiter;
+  const auto stream = *engine_->OpenAppend({.session = "s"}, &waiter);
+  const auto old = *stream->Write({.offset = 0, .payload = "zzz"});
+  EXPECT_TRUE(old.duplicate);
+  EXPECT_FALSE(old.verified);
+  EXPECT_THAT(stream->Write({.offset = 199'990, .payload = "b"}),
+              HasReason("SEGMENT_CONFLICT"));
+}
+
+TEST_F(EngineTest, DamagedAndWrongSegmentsChangeNothing) {
+  Create("s");
+  const std::string before = Describe(*engine_, "s")->state_digest;
+  ProgressWaiter waiter;
+  {
+    const auto stream = *engine_->OpenAppend({.session = "s"}, &waiter);
+    EXPECT_THAT(stream->Write({.offset = 0, .payload = "abc", .crc32c = 1}),
+                HasReason("CRC_MISMATCH"));
+    EXPECT_THAT(stream->Write({.offset = -1, .payload = "abc"}),
+                Fails(StatusCode::kInvalidArgument, "-1"));
+    EXPECT_THAT(stream->Write({.offset = 0, .payload = ""}),
+                Fails(StatusCode::kInvalidArgument, "0 bytes"));
+    EXPECT_THAT(stream->Write({.offset = 0, .payload = Ids{1, 2}}),
+                HasReason("WRONG_UNIT"));
+    EXPECT_THAT(stream->Write(
+                    {.offset = 0, .payload = std::string((1 << 20) + 1, 'a')}),
+                Fails(StatusCode::kInvalidArgument, "want at most"));
+    EXPECT_EQ(Describe(*engine_, "s")->state_digest, before);
+    ASSERT_THAT(
+        stream->Write({.offset = 0, .payload = "abc", .crc32c = Crc32c("abc")}),
+        IsOk());
+  }
+}
+
+TEST_F(EngineTest, TokenSessionsCountTokensAndCheckThem) {
+  Create("t", SessionUnit::kTokens);
+  ASSERT_THAT(AppendAll(*engine_, "t", Ids(100, 5), {7}), IsOk());
+  const SessionInfo info = *Describe(*engine_, "t");
+  EXPECT_EQ(info.next_offset, 100);
+  EXPECT_EQ(info.position, 100);
+  EXPECT_EQ(info.pending_tokens, 36);
+  EXPECT_THAT(AppendAll(*engine_, "t", Ids{264}),
+              Fails(StatusCode::kInvalidArgument, "token 0 is 264"));
+  const auto said = GenerateAll(*engine_, {.session = "t", .max_tokens = 3});
+  ASSERT_THAT(said, IsOk());
+  EXPECT_EQ(said->tokens.size(), 3u);
+  EXPECT_EQ(said->finished.next_offset, 103);
+}
+
+TEST_F(EngineTest, ATokenSessionWithoutHistoryHasNothingToSay) {
+  Create("t", SessionUnit::kTokens);
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "t"}), HasReason("NO_HISTORY"));
+  const auto scored = ScoreAll(*engine_, {.session = "t"}, Ids{1, 2, 3});
+  ASSERT_THAT(scored, IsOk());
+  EXPECT_EQ(scored->finished.totals.tokens_scored, 2);
+  EXPECT_EQ(scored->finished.totals.tokens_unscored, 1);
+}
+
+TEST_F(EngineTest, AnotherWriterHasToTakeOver) {
+  Create("s");
+  ProgressWaiter first_waiter;
+  ProgressWaiter second_waiter;
+  const auto first = *engine_->OpenAppend({.session = "s"}, &first_waiter);
+  EXPECT_THAT(engine_->OpenAppend({.session = "s"}, &second_waiter),
+              HasReason("SESSION_BUSY"));
+  const auto second =
+      *engine_->OpenAppend({.session = "s", .takeover = true}, &second_waiter);
+  EXPECT_EQ(second->opened().epoch, first->opened().epoch + 1);
+  EXPECT_TRUE(first_waiter.Wait());
+  EXPECT_THAT(first->status(), HasReason("TAKEN_OVER"));
+  EXPECT_THAT(first->Write({.offset = 0, .payload = "a"}),
+              HasReason("TAKEN_OVER"));
+  EXPECT_THAT(second->Write({.offset = 0, .payload = "a"}), IsOk());
+  EXPECT_THAT(
+      engine_->OpenAppend({.session = "s", .expected_epoch = 1}, &first_waiter),
+      HasReason("EPOCH_FENCED"));
+  EXPECT_THAT(engine_->OpenAppend({.session = "s", .uid = "x"}, &first_waiter),
+              HasReason("EPOCH_FENCED"));
+}
+
+TEST_F(EngineTest, GreedyIsTheSameEveryTimeAndSeedsAreRepeatable) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    std::string texts[2];
+    for (std::string& text : texts) {
+      Create("s");
+      const auto said = GenerateAll(
+          *engine_, {.session = "s",
+                     .prompt = "What is it?",
+                     .max_tokens = 60,
+                     .sampling = {.temperature = temperature, .seed = 4},
+                     .ignore_eos = true,
+                     .logprobs = true});
+      ASSERT_THAT(said, IsOk());
+      EXPECT_EQ(said->tokens.size(), 60u);
+      EXPECT_EQ(said->started.ask_position, 12);
+      EXPECT_EQ(said->started.offset, 11);
+      EXPECT_EQ(said->finished.position, 72);
+      EXPECT_EQ(said->finished.reason, FinishReason::kLength);
+      EXPECT_EQ(said->finished.stats.prompt_tokens, 11);
+      EXPECT_EQ(said->finished.stats.generated_tokens, 60);
+      EXPECT_EQ(said->finished.next_offset,
+                11 + static_cast<int64_t>(said->text.size()));
+      text = said->text;
+      ASSERT_THAT(engine_->DeleteSession("s", ""), IsOk());
+    }
+    EXPECT_EQ(texts[0], texts[1]);
+  }
+}
+
+TEST_F(EngineTest, AStopTokenEndsTheReplyAndStaysInTheHistory) {
+  Create("s");
+  const auto free = GenerateAll(*engine_, {.session = "s",
+                                           .prompt = "abc",
+                                           .max_tokens = 5,
+                                           .sampling = {.temperature = 0}});
+  ASSERT_THAT(free, IsOk());
+  Create("t");
+  const auto stopped =
+      GenerateAll(*engine_, {.session = "t",
+                             .prompt = "abc",
+                             .max_tokens = 5,
+                             .sampling = {.temperature = 0},
+                             .stop_tokens = {free->tokens[0]}});
+  ASSERT_THAT(stopped, IsOk());
+  EXPECT_EQ(stopped->finished.reason, FinishReason::kStop);
+  EXPECT_EQ(stopped->finished.stop_token, free->tokens[0]);
+  EXPECT_TRUE(stopped->tokens.empty());
+  EXPECT_EQ(stopped->finished.position, 5);  // BOS, the prompt, the stop
+}
+
+TEST_F(EngineTest, GenerateChecksItsOptions) {
+  Create("s");
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .max_tokens = 0}),
+              Fails(StatusCode::kInvalidArgument, "max_tokens"));
+  EXPECT_THAT(
+      GenerateAll(*engine_, {.session = "s", .sampling = {.temperature = -1}}),
+      Fails(StatusCode::kInvalidArgument, "temperature"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .prompt = Ids{1}}),
+              HasReason("WRONG_UNIT"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "none"}),
+              Fails(StatusCode::kNotFound, "none"));
+}
+
+TEST_F(EngineTest, AGenerationIsTheOnlyWriterAndPausesForASlowReader) {
+  Create("s");
+  ProgressWaiter writer_waiter;
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "s"}, &writer_waiter);
+  auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 100'000, .ignore_eos = true}, &waiter);
+  EXPECT_FALSE(writer->writable());
+  EXPECT_EQ(writer->Write({.offset = 0, .payload = "x"})->offer, Offer::kLater);
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s"}),
+              HasReason("SESSION_BUSY"));
+  EXPECT_THAT(ScoreAll(*engine_, {.session = "s", .commit = true}, "abc"),
+              HasReason("SESSION_BUSY"));
+
+  // Nothing is polled: it stops at a bounded number of tokens, and so does
+  // not end by itself.
+  int64_t position = 0;
+  for (int i = 0; i < 200; ++i) {
+    const int64_t now = Describe(*engine_, "s")->position;
+    if (now == position && now > 100) break;
+    position = now;
+  }
+  EXPECT_LT(position, 1000);
+
+  // Reading makes it go on; cancelling ends it; the writer is told.
+  int events = 0;
+  while (events < 2000) {
+    if (generation->Poll().has_value()) {
+      ++events;
+    } else {
+      ASSERT_TRUE(waiter.Wait());
+    }
+  }
+  generation->Cancel();
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_THAT(event->status, IsOk());
+      EXPECT_EQ(event->reason, FinishReason::kCancelled);
+      EXPECT_EQ(event->next_offset, engine_->GetSession("s")->next_offset);
+      break;
+    }
+  }
+  while (!writer->writable()) ASSERT_TRUE(writer_waiter.Wait());
+}
+
+TEST_F(EngineTest, DroppingAGenerationFreesItsSession) {
+  Create("s");
+  ProgressWaiter waiter;
+  {
+    const auto generation = *engine_->Generate(
+        {.session = "s", .max_tokens = 100'000, .ignore_eos = true}, &waiter);
+    ASSERT_TRUE(waiter.Wait());
+  }
+  // The next one may have to wait for the pass that is under way.
+  absl::Status status = absl::UnknownError("");
+  for (int i = 0; i < 1000 && !status.ok(); ++i) {
+    status = GenerateAll(*engine_, {.session = "s", .max_tokens = 2}).status();
+    if (!status.ok()) {
+      ASSERT_THAT(status, HasReason("SESSION_BUSY"));
+      std::this_thread::yield();
+    }
+  }
+  EXPECT_THAT(status, IsOk());
+}
+
+TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
+  const int64_t one = [&] {
+    Create("probe");
+    return engine_->stats().session_memory_used_bytes;
+  }();
+  StartEngine({.threads = 1, .session_memory_bytes = 2 * one});
+  Create("a");
+  Create("b");
+  const auto refused = engine_->CreateSession({.id = "c", .model = "tiny"});
+  EXPECT_THAT(refused, Fails(StatusCode::kResourceExhausted, "memory"));
+  EXPECT_THAT(refused, HasReason("MEMORY_BUDGET"));
+  // No room for a copy either.
+  EXPECT_THAT(ScoreAll(*engine_, {.session = "a"}, "abc"),
+              HasReason("MEMORY_BUDGET"));
+  ASSERT_THAT(engine_->DeleteSession("a", ""), IsOk());
+  for (int i = 0; i < 1000; ++i) {  // a pass may still hold the session
+    if (engine_->stats().session_memory_used_bytes == one) break;
+    std::this_thread::yield();
+  }
+  EXPECT_THAT(ScoreAll(*engine_, {.session = "b"}, "abc"), IsOk());
+  Create("c");
+}
+
+TEST_F(EngineTest, ADeletedSessionIsGoneWithItsStreamsAndItsIdIsFree) {
+  Create("s");
+  const std::string uid = engine_->GetSession("s")->uid;
+  ProgressWaiter writer_waiter;
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "s"}, &writer_waiter);
+  const auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 100'000, .ignore_eos = true}, &waiter);
+  EXPECT_THAT(engine_->DeleteSession("s", "other"), HasReason("EPOCH_FENCED"));
+  ASSERT_THAT(engine_->DeleteSession("s", uid), IsOk());
+  EXPECT_THAT(engine_->GetSession("s"), Fails(StatusCode::kNotFound, "s"));
+  EXPECT_THAT(writer->Write({.offset = 0, .payload = "x"}),
+              Fails(StatusCode::kNotFound, "deleted"));
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_THAT(event->status, Fails(StatusCode::kNotFound, "deleted"));
+      break;
+    }
+  }
+  Create("s");
+  EXPECT_NE(engine_->GetSession("s")->uid, uid);
+  EXPECT_EQ(engine_->GetSession("s")->position, 1);
+}
+
+TEST_F(EngineTest, ListingGoesOnWhereItStopped) {
+  for (const char* id : {"a", "b", "c", "d"}) Create(id);
+  EXPECT_EQ(engine_->ListSessions("", 3).size(), 3u);
+  const auto rest = engine_->ListSessions("c", 3);
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].id, "d");
+}
+
+TEST_F(EngineTest, DrainingRefusesWhatIsNewAndCutsOffWhatIsLate) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 1'000'000, .ignore_eos = true}, &waiter);
+  EXPECT_EQ(engine_->Drain(absl::InfinitePast()), 1);
+  EXPECT_THAT(engine_->CreateSession({.id = "t", .model = "tiny"}),
+              HasReason("DRAINING"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s"}), HasReason("DRAINING"));
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_EQ(event->reason, FinishReason::kCancelled);
+      break;
+    }
+  }
+}
+
+TEST_F(EngineTest, ManySmallSegmentsTakeNoMoreRoomThanTheirBytes) {
+  Create("s");
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(20'000, 'q'), {1}), IsOk());
+  EXPECT_EQ(engine_->GetSession("s")->next_offset, 20'000);
+}
+
+TEST_F(EngineTest, AModelThatCannotBeLoadedSaysWhy) {
+  EXPECT_THAT(engine_->LoadModel("x", "/nonexistent"),
+              Fails(StatusCode::kNotFound, "config.json"));
+  EXPECT_THAT(engine_->LoadModel("tiny", model_dir_.path()),
+              Fails(StatusCode::kAlreadyExists, "tiny"));
+  EXPECT_THAT(Engine::Create({.backend = "abacus"}),
+              Fails(StatusCode::kInvalidArgument, "abacus"));
+}
+
+}  // namespace
+}  // namespace mneme

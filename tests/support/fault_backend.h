@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_TESTS_SUPPORT_FAULT_BACKEND_H_
+#define MNEME_TESTS_SUPPORT_FAULT_BACKEND_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/ops/backend.h"
+
+namespace mneme {
+
+// A backend whose n-th pass from now fails after it has computed everything,
+// the worst moment for what it wrote.
+class FaultBackend final : public Backend {
+ public:
+  explicit FaultBackend(std::unique_ptr<Backend> inner)
+      : inner_(std::move(inner)) {}
+
+  // 1: the next. 0: none.
+  void FailPass(int n) { countdown_ = n; }
+
+  std::string_view name() const override { return inner_->name(); }
+  std::string arithmetic_level() const override {
+    return inner_->arithmetic_level();
+  }
+  absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
+      const TensorView& weight) override {
+    return inner_->PrepareMatrix(weight);
+  }
+  absl::Status ReserveTttLinear(const TttLinearParams& params,
+                                int64_t rows) override {
+    return inner_->ReserveTttLinear(params, rows);
+  }
+  void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
+              Rows y) override {
+    inner_->Matmul(path, weight, x, y);
+  }
+  void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
+                  Rows y) override {
+    inner_->GatherRows(table, ids, y);
+  }
+  void RmsNorm(ConstRows x, absl::Span<const float> weight, float eps,
+               Rows y) override {
+    inner_->RmsNorm(x, weight, eps, y);
+  }
+  void Accumulate(ConstRows x, Rows y) override { inner_->Accumulate(x, y); }
+  void SiluMul(ConstRows up, Rows gate) override { inner_->SiluMul(up, gate); }
+  void ScaledSigmoid(absl::Span<const float> bias, float scale,
+                     Rows x) override {
+    inner_->ScaledSigmoid(bias, scale, x);
+  }
+  void LayerNormGate(absl::Span<const float> weight,
+                     absl::Span<const float> bias, float eps, ConstRows gate,
+                     Rows x) override {
+    inner_->LayerNormGate(weight, bias, eps, gate, x);
+  }
+  void CausalConv(const CausalConvParams& params, ConstRows x,
+                  absl::Span<const CausalConvSlice> slices, Rows y) override {
+    inner_->CausalConv(params, x, slices, y);
+  }
+  void TttLinear(ComputePath path, const TttLinearParams& params,
+                 const TttLinearInputs& inputs,
+                 absl::Span<const TttLinearSlice> slices, Rows out) override {
+    inner_->TttLinear(path, params, inputs, slices, out);
+  }
+  absl::Status Finish() override {
+    absl::Status status = inner_->Finish();
+    if (countdown_ > 0 && --countdown_ == 0) {
+      status = absl::InternalError("a fault that was asked for");
+    }
+    return status;
+  }
+
+ private:
+  const std::unique_ptr<Backend> inner_;
+  std::atomic<int> countdown_{0};
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_TESTS_SUPPORT_FAULT_BACKEND_H_
