@@ -56,7 +56,7 @@ class Engine {
 
   // ALREADY_EXISTS; NOT_FOUND for the model; INVALID_ARGUMENT for an id that
   // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not
-  // fit; RESOURCE_EXHAUSTED (MEMORY_BUDGET); UNAVAILABLE (DRAINING).
+  // fit; RESOURCE_EXHAUSTED (RAM_BUDGET); UNAVAILABLE (DRAINING).
   virtual absl::StatusOr<SessionInfo> CreateSession(
       const CreateSessionOptions& options) = 0;
 
@@ -91,7 +91,7 @@ class Engine {
   // Generates from the session's history when all input accepted so far is
   // absorbed. NOT_FOUND; ABORTED (EPOCH_FENCED), (SESSION_BUSY) if a
   // generation or a committing scoring is under way; INVALID_ARGUMENT;
-  // RESOURCE_EXHAUSTED (MEMORY_BUDGET, without commit), (QUEUE_FULL);
+  // RESOURCE_EXHAUSTED (RAM_BUDGET, without commit), (QUEUE_FULL);
   // UNAVAILABLE (DRAINING). A session without history ends the generation with
   // FAILED_PRECONDITION (NO_HISTORY). `listener` outlives it.
   virtual absl::StatusOr<std::unique_ptr<Generation>> Generate(

@@ -51,7 +51,7 @@ THIRD_PARTY = {
     "protobuf": (r"google/(protobuf|rpc)/", r"protobuf::", ["server", "client", "proto", "tests"]),
     "prometheus-cpp": (r"prometheus/", r"prometheus-cpp::", ["server", "tests"]),
     "oneDNN": (r"(oneapi/)?dnnl|oneapi/", r"DNNL::|dnnl", ["engine/ops/cpu", "tests/bench"]),
-    "Highway": (r"hwy/", r"PkgConfig::HWY|hwy", ["engine/ops/cpu"]),
+    "Highway": (r"hwy/", r"PkgConfig::HWY|hwy", ["engine/ops/cpu", "tests/ops"]),
     "CUDA": (r"cuda|cublas|cutlass/|cub/|thrust/|nv(rtc|ToolsExt)", r"CUDA::", ["engine/ops/cuda"]),
     "CLI11": (r"CLI/", r"CLI11::", ["server", "client", "tools", "tests/bench"]),
 }

@@ -23,7 +23,7 @@ absl::StatusOr<ByteBudget::Reservation> ByteBudget::Reserve(int64_t bytes,
           absl::ResourceExhaustedError(absl::StrCat(
               "memory for ", what, ": wants ", bytes, " bytes, ",
               limit_bytes_ - used, " of ", limit_bytes_, " are free")),
-          {.reason = "MEMORY_BUDGET",
+          {.reason = "RAM_BUDGET",
            .metadata = {{"wanted_bytes", absl::StrCat(bytes)},
                         {"free_bytes", absl::StrCat(limit_bytes_ - used)}}});
     }

@@ -45,7 +45,7 @@ class ByteBudget {
   ByteBudget(const ByteBudget&) = delete;
   ByteBudget& operator=(const ByteBudget&) = delete;
 
-  // RESOURCE_EXHAUSTED (reason MEMORY_BUDGET), naming `what`, the bytes wanted
+  // RESOURCE_EXHAUSTED (reason RAM_BUDGET), naming `what`, the bytes wanted
   // and the bytes free, if they are not there.
   absl::StatusOr<Reservation> Reserve(int64_t bytes, const char* what);
 

@@ -43,7 +43,7 @@ class Observer {
 
   virtual void OnSessionEvent(std::string_view /*model*/,
                               SessionEventKind /*event*/) {}
-  // Something was refused; `reason` as in the error ("MEMORY_BUDGET").
+  // Something was refused; `reason` as in the error ("RAM_BUDGET").
   virtual void OnRejected(std::string_view /*model*/,
                           std::string_view /*reason*/) {}
 };

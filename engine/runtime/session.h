@@ -49,14 +49,14 @@ struct SessionWriter {
 
 class Session final : public Lane {
  public:
-  // Payload bytes that may wait to be absorbed, and that one segment may
-  // have; a token counts 4.
-  static constexpr int64_t kMaxInflightBytes = 1 << 20;
+  // Payload bytes that may wait to be absorbed; a token counts 4. One segment
+  // may be longer than that, but then has to wait until nothing else does.
+  static constexpr int64_t kMaxInflightBytes = 128 << 10;
   static constexpr int64_t kMaxSegmentBytes = 1 << 20;
   // What an open stream may add: input as token ids, one for each byte, and
   // a segment that is being read and one that waits for credit.
   static constexpr int64_t kStreamBytes =
-      4 * kMaxInflightBytes + 2 * kMaxSegmentBytes;
+      4 * kMaxSegmentBytes + 2 * kMaxSegmentBytes;
   // Tasks that may wait for their turn.
   static constexpr size_t kMaxTasks = 64;
 

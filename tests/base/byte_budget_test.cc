@@ -46,7 +46,7 @@ TEST(ByteBudgetTest, ARefusalNamesTheUseTheWantedAndTheFree) {
                              "100 are free"));
   const absl::optional<ErrorReason> reason = GetReason(refused.status());
   ASSERT_TRUE(reason.has_value());
-  EXPECT_EQ(reason->reason, "MEMORY_BUDGET");
+  EXPECT_EQ(reason->reason, "RAM_BUDGET");
   EXPECT_THAT(reason->metadata, ElementsAre(Pair("wanted_bytes", "31"),
                                             Pair("free_bytes", "30")));
   EXPECT_EQ(budget.used_bytes(), 70);

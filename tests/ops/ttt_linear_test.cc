@@ -127,6 +127,12 @@ class TttLinearTest : public ConformanceTest {
     Memory memory{.slot = slot,
                   .weights = RandomValues(sizes.weight_floats(), 0.3f, random_),
                   .factors = {}};
+    // LayerNorm over two numbers is little more than their order, and where
+    // they are equal a rounding decides it: biases keep them apart.
+    for (int64_t head = 0; sizes.head_dim == 2 && head < sizes.heads; ++head) {
+      memory.weights[head * 6 + 4] += 2.0f;
+      memory.weights[head * 6 + 5] -= 2.0f;
+    }
     for (int64_t i = 0; i < slot * sizes.heads; ++i) {
       for (const float size :
            {1.5f, 0.2f / static_cast<float>(sizes.head_dim)}) {
@@ -196,8 +202,8 @@ class TttLinearTest : public ConformanceTest {
       if (!closes) {
         ExpectUnwritten(next_weights[i], 0);
         ExpectUnwritten(next_factors[i], 0);
+        ExpectUnwritten(factors[i], open);
       }
-      ExpectUnwritten(after.factors, open);
       after.factors.resize(open);
       result.memories.push_back(std::move(after));
     }

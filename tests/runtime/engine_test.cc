@@ -325,10 +325,10 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
   Create("b");
   const auto refused = engine_->CreateSession({.id = "c", .model = "tiny"});
   EXPECT_THAT(refused, Fails(StatusCode::kResourceExhausted, "memory"));
-  EXPECT_THAT(refused, HasReason("MEMORY_BUDGET"));
+  EXPECT_THAT(refused, HasReason("RAM_BUDGET"));
   // No room for a copy either.
   EXPECT_THAT(ScoreAll(*engine_, {.session = "a"}, "abc"),
-              HasReason("MEMORY_BUDGET"));
+              HasReason("RAM_BUDGET"));
   ASSERT_THAT(engine_->DeleteSession("a", ""), IsOk());
   for (int i = 0; i < 1000; ++i) {  // a pass may still hold the session
     if (engine_->stats().session_memory_used_bytes == one) break;

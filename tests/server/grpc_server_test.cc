@@ -119,7 +119,7 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
   metrics_.OnTokenGenerated("tiny", absl::ZeroDuration());
   metrics_.OnTokenGenerated("tiny", absl::Milliseconds(20));
   metrics_.OnGenerationFinished("tiny", true, FinishReason::kLength, stats);
-  metrics_.OnRejected("tiny", "MEMORY_BUDGET");
+  metrics_.OnRejected("tiny", "RAM_BUDGET");
   metrics_.OnPassFailed("unknown");  // not counted, not fatal
   const std::string text = MetricsText();
   for (const char* line : {

@@ -33,8 +33,8 @@ TEST(StatusTest, TheReasonAndItsFactsTravelInTheDetails) {
 TEST(StatusTest, WhatMayBeRetriedSaysWhen) {
   const grpc::Status full =
       ToGrpcStatus(WithReason(absl::ResourceExhaustedError("no room"),
-                              {.reason = "MEMORY_BUDGET", .metadata = {}}));
-  EXPECT_EQ(ReasonOf(full), "MEMORY_BUDGET");
+                              {.reason = "RAM_BUDGET", .metadata = {}}));
+  EXPECT_EQ(ReasonOf(full), "RAM_BUDGET");
   EXPECT_GT(DetailOf<google::rpc::RetryInfo>(full).retry_delay().seconds(), 0);
   EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(full).violations_size(), 1);
   const grpc::Status draining = ToGrpcStatus(DrainingError());

@@ -44,9 +44,8 @@ HWY_INLINE void DotTile(const float* HWY_RESTRICT weight, int64_t weight_stride,
     }
   }
   if (k < in) {
-    const auto mask = hn::FirstN(d, static_cast<size_t>(in - k));
     for (int r = 0; r < R; ++r) {
-      const VF32 value = hn::MaskedLoad(mask, d, x + r * x_stride + k);
+      const VF32 value = LoadPart(d, x + r * x_stride + k, in - k);
       for (int n = 0; n < N; ++n) {
         sum[r][n] = hn::MulAdd(
             value, hn::LoadU(d, weight + n * weight_stride + k), sum[r][n]);

@@ -23,6 +23,30 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using VF32 = hn::Vec<F32>;
 
+// The first `count` floats at p, fewer than a vector, and zeros. The masked
+// loads and stores of older instruction sets touch whole aligned vectors, so
+// there the floats take a way around.
+HWY_INLINE VF32 LoadPart(F32 d, const float* p, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, p);
+#else
+  HWY_ALIGN float part[hn::MaxLanes(F32())] = {};
+  for (int64_t i = 0; i < count; ++i) part[i] = p[i];
+  return hn::Load(d, part);
+#endif
+}
+
+// Stores the first `count` lanes of v at p, and nothing else.
+HWY_INLINE void StorePart(VF32 v, F32 d, float* p, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, p);
+#else
+  HWY_ALIGN float part[hn::MaxLanes(F32())];
+  hn::Store(v, d, part);
+  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+#endif
+}
+
 // Calls body(i, load, store) for i = 0, Lanes, 2 Lanes, ... below `count`.
 // `load(p)` and `store(v, p)` move whole vectors, or in the last call only
 // what is left of `count`, reading zeros for the rest.
@@ -37,10 +61,10 @@ HWY_INLINE void ForEachVector(int64_t count, const Body& body) {
         [&](VF32 v, float* p) HWY_ATTR { hn::StoreU(v, d, p); });
   }
   if (i < count) {
-    const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
+    const int64_t rest = count - i;
     body(
-        i, [&](const float* p) HWY_ATTR { return hn::MaskedLoad(mask, d, p); },
-        [&](VF32 v, float* p) HWY_ATTR { hn::BlendedStore(v, mask, d, p); });
+        i, [&](const float* p) HWY_ATTR { return LoadPart(d, p, rest); },
+        [&](VF32 v, float* p) HWY_ATTR { StorePart(v, d, p, rest); });
   }
 }
 
@@ -83,7 +107,7 @@ HWY_INLINE Moments RowMoments(const float* x, int64_t count) {
   }
   if (i < count) {
     const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
-    const VF32 v = hn::Sub(hn::MaskedLoad(mask, d, x + i), hn::Set(d, mean));
+    const VF32 v = hn::Sub(LoadPart(d, x + i, count - i), hn::Set(d, mean));
     squares = hn::Add(squares, hn::IfThenElseZero(mask, hn::Mul(v, v)));
   }
   return {.mean = mean,

@@ -88,13 +88,12 @@ HWY_INLINE void ProductTile(const Left& a, const float* HWY_RESTRICT b,
 HWY_INLINE void ProductTail(const Left& a, const float* b, int64_t b_stride,
                             int64_t depth, float* c, int64_t count) {
   const F32 d;
-  const auto mask = hn::FirstN(d, static_cast<size_t>(count));
-  VF32 sum = hn::MaskedLoad(mask, d, c);
+  VF32 sum = LoadPart(d, c, count);
   for (int64_t k = 0; k < depth; ++k) {
     sum = hn::MulAdd(hn::Set(d, a.alpha * a.data[k * a.col]),
-                     hn::MaskedLoad(mask, d, b + k * b_stride), sum);
+                     LoadPart(d, b + k * b_stride, count), sum);
   }
-  hn::BlendedStore(sum, mask, d, c);
+  StorePart(sum, d, c, count);
 }
 
 template <int N>
