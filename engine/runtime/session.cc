@@ -409,6 +409,11 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
 
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(writer.status);
+  AppendStream::Taken taken;
+  if (HasCommittingTask()) {  // which moves the offsets while it writes
+    taken.offer = Offer::kLater;
+    return taken;
+  }
   const int64_t next = history_.next_offset();
   const int64_t unit_bytes = history_.unit_bytes();
   if (segment.offset > next) {
@@ -421,7 +426,6 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                     .metadata = {{"offset", absl::StrCat(segment.offset)},
                                  {"expected_offset", absl::StrCat(next)}}}));
   }
-  AppendStream::Taken taken;
   // What the session has already has to be the same.
   const int64_t known_bytes =
       std::min<int64_t>((next - segment.offset) * unit_bytes, CreditOf(bytes));
@@ -450,8 +454,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     return taken;
   }
   const int64_t fresh_bytes = CreditOf(bytes) - known_bytes;
-  if (HasCommittingTask() ||
-      (input_bytes_ > 0 && input_bytes_ + fresh_bytes > kMaxInflightBytes)) {
+  if (input_bytes_ > 0 && input_bytes_ + fresh_bytes > kMaxInflightBytes) {
     taken.offer = Offer::kLater;
     return taken;
   }

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "engine/base/crc32c.h"
 #include "engine/tools/presets.h"
 #include "gtest/gtest.h"
@@ -147,7 +148,8 @@ TEST_F(EngineTest, TokenSessionsCountTokensAndCheckThem) {
   EXPECT_EQ(info.pending_tokens, 36);
   EXPECT_THAT(AppendAll(*engine_, "t", Ids{264}),
               Fails(StatusCode::kInvalidArgument, "token 0 is 264"));
-  const auto said = GenerateAll(*engine_, {.session = "t", .max_tokens = 3});
+  const auto said = GenerateAll(
+      *engine_, {.session = "t", .max_tokens = 3, .ignore_eos = true});
   ASSERT_THAT(said, IsOk());
   EXPECT_EQ(said->tokens.size(), 3u);
   EXPECT_EQ(said->finished.next_offset, 103);
@@ -305,7 +307,8 @@ TEST_F(EngineTest, DroppingAGenerationFreesItsSession) {
   }
   // The next one may have to wait for the pass that is under way.
   absl::Status status = absl::UnknownError("");
-  for (int i = 0; i < 1000 && !status.ok(); ++i) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (!status.ok() && absl::Now() < deadline) {
     status = GenerateAll(*engine_, {.session = "s", .max_tokens = 2}).status();
     if (!status.ok()) {
       ASSERT_THAT(status, HasReason("SESSION_BUSY"));
@@ -330,8 +333,10 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
   EXPECT_THAT(ScoreAll(*engine_, {.session = "a"}, "abc"),
               HasReason("RAM_BUDGET"));
   ASSERT_THAT(engine_->DeleteSession("a", ""), IsOk());
-  for (int i = 0; i < 1000; ++i) {  // a pass may still hold the session
-    if (engine_->stats().session_memory_used_bytes == one) break;
+  // A pass may still hold the session.
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (engine_->stats().session_memory_used_bytes != one &&
+         absl::Now() < deadline) {
     std::this_thread::yield();
   }
   EXPECT_THAT(ScoreAll(*engine_, {.session = "b"}, "abc"), IsOk());
