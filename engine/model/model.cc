@@ -2,6 +2,7 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -30,6 +31,21 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   return ParseModelConfig(text);
 }
 
+// Some savers write a tied head out again; then it has to be the embedding.
+absl::Status CheckTiedHead(const Shape& shape, Weights& weights) {
+  if (!weights.Has("lm_head.weight")) return absl::OkStatus();
+  MNEME_ASSIGN_OR_RETURN(const TensorView head,
+                         weights.Take("lm_head.weight", shape));
+  MNEME_ASSIGN_OR_RETURN(const TensorView embedding,
+                         weights.Take("model.embed_tokens.weight", shape));
+  if (std::memcmp(head.data, embedding.data, head.bytes()) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "tensor \"lm_head.weight\" differs from \"model.embed_tokens.weight\", "
+      "want the same: config.json says \"tie_word_embeddings\"");
+}
+
 std::string Fingerprint(const ModelConfig& config, const Weights& weights) {
   Sha256 hash;
   hash.Update("mneme-model-1");
@@ -55,8 +71,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
       model->embedding_,
       weights.TakeMatrix("model.embed_tokens.weight", table, *backend));
   if (config.tie_word_embeddings) {
-    // Some savers write the tied head out again; the embedding stands for it.
-    weights.Ignore("lm_head.weight");
+    MNEME_RETURN_IF_ERROR(CheckTiedHead(table, weights));
   } else {
     MNEME_ASSIGN_OR_RETURN(
         model->head_, weights.TakeMatrix("lm_head.weight", table, *backend));

@@ -51,7 +51,7 @@ class Session final : public Lane {
  public:
   // Payload bytes that may wait to be absorbed; a token counts 4. One segment
   // may be longer than that, but then has to wait until nothing else does.
-  static constexpr int64_t kMaxInflightBytes = 128 << 10;
+  static constexpr int64_t kMaxInflightBytes = 64 << 10;
   static constexpr int64_t kMaxSegmentBytes = 1 << 20;
   // What an open stream may add: input as token ids, one for each byte, and
   // a segment that is being read and one that waits for credit.

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// config.json: whatever the text, parsing ends, and what it accepts is a model
+// that can be computed.
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "engine/base/check.h"
+#include "engine/model/model_config.h"
+
+namespace mneme {
+namespace {
+
+void ParseOne(std::string_view text) {
+  const absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
+  if (!config.ok()) {
+    MNEME_CHECK(config.status().code() == absl::StatusCode::kInvalidArgument ||
+                config.status().code() == absl::StatusCode::kUnimplemented);
+    MNEME_CHECK(!config.status().message().empty());
+    return;
+  }
+  MNEME_CHECK(config->vocab_size > 0);
+  MNEME_CHECK(config->ffn_dim > 0);
+  MNEME_CHECK(config->layers > 0);
+  MNEME_CHECK(config->heads > 0);
+  MNEME_CHECK(config->head_dim() > 0 && config->head_dim() % 2 == 0);
+  MNEME_CHECK(config->head_dim() * config->heads == config->model_dim);
+  MNEME_CHECK(config->mini_batch > 0);
+  MNEME_CHECK(config->conv_kernel > 0);
+  MNEME_CHECK(config->rms_norm_eps > 0);
+  MNEME_CHECK(config->rope_theta > 0);
+  MNEME_CHECK(config->ttt_base_lr > 0);
+  for (const int32_t token : config->eos_tokens) {
+    MNEME_CHECK(token >= 0 && token < config->vocab_size);
+  }
+  if (config->bos_token.has_value()) {
+    MNEME_CHECK(*config->bos_token >= 0);
+    MNEME_CHECK(*config->bos_token < config->vocab_size);
+  }
+  MNEME_CHECK(!config->canonical.empty());
+}
+
+}  // namespace
+}  // namespace mneme
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  mneme::ParseOne({reinterpret_cast<const char*>(data), size});
+  return 0;
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/model_config.h"
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+
+namespace mneme {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+// A config with `members` ("\"key\": value, ...") beside its model type.
+std::string Config(const std::string& members) {
+  return absl::StrCat("{\"model_type\": \"ttt\"", members.empty() ? "" : ", ",
+                      members, "}");
+}
+
+absl::StatusOr<ModelConfig> Parse(const std::string& members) {
+  return ParseModelConfig(Config(members));
+}
+
+std::string CanonicalOf(const std::string& members) {
+  const absl::StatusOr<ModelConfig> config = Parse(members);
+  EXPECT_THAT(config, IsOk()) << members;
+  return config.ok() ? config->canonical : "";
+}
+
+TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
+  const absl::StatusOr<ModelConfig> config = Parse("");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->model_type, "ttt");
+  EXPECT_EQ(config->vocab_size, 32000);
+  EXPECT_EQ(config->model_dim, 2048);
+  EXPECT_EQ(config->ffn_dim, 5504);
+  EXPECT_EQ(config->layers, 24);
+  EXPECT_EQ(config->heads, 32);
+  EXPECT_EQ(config->head_dim(), 64);
+  EXPECT_EQ(config->rms_norm_eps, 1e-6f);
+  EXPECT_TRUE(config->tie_word_embeddings);
+  EXPECT_EQ(config->rope_theta, 10000.0f);
+  EXPECT_EQ(config->ttt_base_lr, 1.0f);
+  EXPECT_EQ(config->mini_batch, 16);
+  EXPECT_FALSE(config->share_qk);
+  EXPECT_FALSE(config->use_gate);
+  EXPECT_FALSE(config->pre_conv);
+  EXPECT_EQ(config->conv_kernel, 4);
+  EXPECT_EQ(config->bos_token, 1);
+  EXPECT_THAT(config->eos_tokens, ElementsAre(2));
+  EXPECT_EQ(config->tokenizer, "none");
+}
+
+TEST(ModelConfigTest, EveryKeyIsRead) {
+  const absl::StatusOr<ModelConfig> config = Parse(R"(
+      "ttt_layer_type": "linear", "hidden_act": "silu", "vocab_size": 300,
+      "hidden_size": 48, "intermediate_size": 7, "num_hidden_layers": 3,
+      "num_attention_heads": 4, "rms_norm_eps": 0.5,
+      "tie_word_embeddings": false, "rope_theta": 100, "ttt_base_lr": 0.1,
+      "mini_batch_size": 5, "share_qk": true, "use_gate": true,
+      "pre_conv": true, "conv_kernel": 2, "tokenizer": "bytes",
+      "bos_token_id": 256, "eos_token_id": [257, 299])");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->vocab_size, 300);
+  EXPECT_EQ(config->model_dim, 48);
+  EXPECT_EQ(config->ffn_dim, 7);
+  EXPECT_EQ(config->layers, 3);
+  EXPECT_EQ(config->heads, 4);
+  EXPECT_EQ(config->head_dim(), 12);
+  EXPECT_EQ(config->rms_norm_eps, 0.5f);
+  EXPECT_FALSE(config->tie_word_embeddings);
+  EXPECT_EQ(config->rope_theta, 100.0f);
+  EXPECT_EQ(config->ttt_base_lr, 0.1f);
+  EXPECT_EQ(config->mini_batch, 5);
+  EXPECT_TRUE(config->share_qk);
+  EXPECT_TRUE(config->use_gate);
+  EXPECT_TRUE(config->pre_conv);
+  EXPECT_EQ(config->conv_kernel, 2);
+  EXPECT_EQ(config->tokenizer, "bytes");
+  EXPECT_EQ(config->bos_token, 256);
+  EXPECT_THAT(config->eos_tokens, ElementsAre(257, 299));
+}
+
+// -- What is refused, and how it is named ------------------------------------
+
+// Every value is refused with a message that names the key, the value as the
+// file has it, and what was wanted.
+void ExpectRefused(const std::string& key,
+                   const std::vector<std::string>& values,
+                   const std::string& wanted) {
+  for (const std::string& value : values) {
+    EXPECT_THAT(Parse(absl::StrCat("\"", key, "\": ", value)),
+                AllOf(Fails(kInvalid, absl::StrCat("\"", key, "\" is ", value)),
+                      Fails(kInvalid, absl::StrCat("want ", wanted))));
+  }
+}
+
+TEST(ModelConfigTest, SizesAreIntegersInTheirRange) {
+  struct Range {
+    const char* key;
+    int64_t min;
+    int64_t max;
+  };
+  for (const Range& range : {Range{"vocab_size", 1, 1 << 24},
+                             {"hidden_size", 2, 1 << 20},
+                             {"intermediate_size", 1, 1 << 20},
+                             {"num_hidden_layers", 1, 1024},
+                             {"num_attention_heads", 1, 1 << 20},
+                             {"mini_batch_size", 1, 4096},
+                             {"conv_kernel", 1, 64}}) {
+    ExpectRefused(
+        range.key,
+        {absl::StrCat(range.min - 1), absl::StrCat(range.max + 1), "-1",
+         "9223372036854775807", "18446744073709551615", "16.5", "16.0",
+         "\"16\"", "true", "null", "[16]", "{\"a\":16}"},
+        absl::StrCat("an integer from ", range.min, " to ", range.max));
+  }
+}
+
+TEST(ModelConfigTest, SizesReachToTheEndsOfTheirRange) {
+  EXPECT_THAT(Parse("\"mini_batch_size\": 1, \"conv_kernel\": 1, "
+                    "\"num_hidden_layers\": 1, \"intermediate_size\": 1, "
+                    "\"hidden_size\": 2, \"num_attention_heads\": 1, "
+                    "\"vocab_size\": 1, \"bos_token_id\": null, "
+                    "\"eos_token_id\": 0"),
+              IsOk());
+  EXPECT_THAT(Parse("\"mini_batch_size\": 4096, \"conv_kernel\": 64, "
+                    "\"num_hidden_layers\": 1024, "
+                    "\"intermediate_size\": 1048576, "
+                    "\"hidden_size\": 1048576, "
+                    "\"num_attention_heads\": 524288, "
+                    "\"vocab_size\": 16777216, \"eos_token_id\": 16777215"),
+              IsOk());
+}
+
+TEST(ModelConfigTest, FloatsArePositiveNumbers) {
+  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr"}) {
+    ExpectRefused(key,
+                  {"0", "0.0", "-1.0", "-1", "1000000000", "1e+30", "\"1\"",
+                   "true", "null", "[1.0]"},
+                  "a number above 0 and below 1e9");
+  }
+}
+
+TEST(ModelConfigTest, ANumberThatIsZeroInSinglePrecisionIsRefused) {
+  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr"}) {
+    const absl::StatusOr<ModelConfig> config =
+        Parse(absl::StrCat("\"", key, "\": 1e-60"));
+    EXPECT_THAT(config, Fails(kInvalid, absl::StrCat("\"", key, "\"")));
+  }
+}
+
+TEST(ModelConfigTest, SwitchesAreTrueOrFalse) {
+  for (const char* key :
+       {"tie_word_embeddings", "share_qk", "use_gate", "pre_conv"}) {
+    ExpectRefused(key, {"0", "1", "\"true\"", "null", "[]"}, "true or false");
+  }
+}
+
+TEST(ModelConfigTest, WordsAreOneOfTheirChoices) {
+  ExpectRefused("hidden_act", {"\"gelu\"", "null", "1", "[\"silu\"]"},
+                "\"silu\"");
+  ExpectRefused("ttt_layer_type", {"\"Linear\"", "null", "7"},
+                "\"linear\" or \"mlp\"");
+  ExpectRefused("tokenizer", {"\"byte\"", "null", "{}"},
+                "\"none\" or \"bytes\"");
+}
+
+TEST(ModelConfigTest, TokenIdsAreAnIdAListOrNull) {
+  for (const char* key : {"bos_token_id", "eos_token_id"}) {
+    ExpectRefused(
+        key,
+        {"-1", "1.5", "\"1\"", "true", "{\"a\":1}", "[[1]]", "[null]", "[1,-1]",
+         "16777216", "9223372036854775808", "18446744073709551615"},
+        "a token id, a list of them, or null");
+  }
+}
+
+TEST(ModelConfigTest, TheModelTypeIsNeededAndKnown) {
+  EXPECT_THAT(ParseModelConfig("{}"),
+              Fails(kInvalid, "\"model_type\" is missing, want \"ttt\""));
+  for (const char* type : {"\"llama\"", "null", "5", "[\"ttt\"]"}) {
+    EXPECT_THAT(ParseModelConfig(absl::StrCat("{\"model_type\":", type, "}")),
+                Fails(kInvalid, absl::StrCat("\"model_type\" is ", type,
+                                             ", want \"ttt\"")));
+  }
+}
+
+TEST(ModelConfigTest, AnUnknownKeyIsRefusedByName) {
+  EXPECT_THAT(Parse("\"rope_scaling\": {\"factor\":2}"),
+              AllOf(Fails(kInvalid, "\"rope_scaling\""),
+                    Fails(kInvalid, "{\"factor\":2}")));
+  EXPECT_THAT(Parse("\"Vocab_size\": 5"), Fails(kInvalid, "\"Vocab_size\""));
+  EXPECT_THAT(Parse("\"\": 5"), Fails(kInvalid, "\"\" is 5"));
+}
+
+TEST(ModelConfigTest, AWrongKeyIsNamedBeforeAnUnknownOne) {
+  EXPECT_THAT(Parse("\"another\": 1, \"hidden_size\": -4"),
+              Fails(kInvalid, "\"hidden_size\" is -4"));
+}
+
+TEST(ModelConfigTest, ALongValueIsCutInTheMessage) {
+  const std::string value(10'000, 'x');
+  for (const char* key : {"hidden_size", "unknown_key", "model_type"}) {
+    const absl::StatusOr<ModelConfig> config = ParseModelConfig(absl::StrCat(
+        "{\"model_type\":\"ttt\", \"", key, "\":\"", value, "\"}"));
+    ASSERT_THAT(config, Fails(kInvalid, key));
+    EXPECT_LT(config.status().message().size(), 300u);
+  }
+}
+
+TEST(ModelConfigTest, TheInnerMlpIsNotComputedByThisBuild) {
+  EXPECT_THAT(
+      Parse("\"ttt_layer_type\": \"mlp\""),
+      Fails(absl::StatusCode::kUnimplemented, "\"ttt_layer_type\" is \"mlp\""));
+}
+
+TEST(ModelConfigTest, WhatIsNoObjectIsRefused) {
+  for (const char* text :
+       {"", " ", "null", "5", "\"ttt\"", "[]", "[{\"model_type\":\"ttt\"}]",
+        "{", "{\"model_type\":\"ttt\"", "{\"model_type\":\"ttt\",}",
+        "{\"model_type\":\"ttt\"}}", "{model_type:\"ttt\"}",
+        "{\"model_type\":\"ttt\",\"rope_theta\":1e999}",
+        "{\"model_type\":\"ttt\",\"rope_theta\":NaN}",
+        "{\"model_type\":\"t\xff\"}"}) {
+    EXPECT_THAT(ParseModelConfig(text), Fails(kInvalid, "not a JSON object"))
+        << text;
+  }
+}
+
+// A file may nest brackets as deep as it is long.
+TEST(ModelConfigDeathTest, DeepNestingIsRefusedAndNotFollowed) {
+  const std::string deep =
+      std::string(250'000, '[') + std::string(250'000, ']');
+  for (const char* key : {"hidden_size", "eos_token_id", "unknown_key",
+                          "id2label", "hidden_act", "model_type"}) {
+    const std::string text = absl::StrCat("{\"", key, "\":", deep, "}");
+    const std::string typed =
+        absl::StrCat("{\"model_type\":\"ttt\",", text.substr(1));
+    EXPECT_EXIT(
+        {
+          for (const std::string& json : {text, typed}) {
+            if (ParseModelConfig(json).ok() && std::string(key) != "id2label") {
+              std::exit(1);
+            }
+          }
+          std::exit(0);
+        },
+        testing::ExitedWithCode(0), "")
+        << key;
+  }
+}
+
+// -- Contradictions ----------------------------------------------------------
+
+TEST(ModelConfigTest, HeadsDivideTheModelIntoEvenParts) {
+  EXPECT_THAT(Parse("\"hidden_size\": 50, \"num_attention_heads\": 4"),
+              AllOf(Fails(kInvalid, "\"hidden_size\" is 50"),
+                    Fails(kInvalid, "\"num_attention_heads\", 4")));
+  EXPECT_THAT(Parse("\"hidden_size\": 2, \"num_attention_heads\": 4"),
+              Fails(kInvalid, "multiple of"));
+  EXPECT_THAT(Parse("\"hidden_size\": 12, \"num_attention_heads\": 4"),
+              AllOf(Fails(kInvalid, "is 3"), Fails(kInvalid, "even")));
+}
+
+TEST(ModelConfigTest, AByteVocabularyHoldsEveryByte) {
+  EXPECT_THAT(
+      Parse("\"tokenizer\": \"bytes\", \"vocab_size\": 255"),
+      AllOf(Fails(kInvalid, "\"vocab_size\" is 255"), Fails(kInvalid, "256")));
+  EXPECT_THAT(Parse("\"tokenizer\": \"bytes\", \"vocab_size\": 256"), IsOk());
+}
+
+TEST(ModelConfigTest, ControlTokensLieInTheVocabulary) {
+  EXPECT_THAT(Parse("\"vocab_size\": 300, \"bos_token_id\": 300"),
+              AllOf(Fails(kInvalid, "300"), Fails(kInvalid, "bos_token_id")));
+  EXPECT_THAT(Parse("\"vocab_size\": 300, \"eos_token_id\": [5, 301]"),
+              AllOf(Fails(kInvalid, "301"), Fails(kInvalid, "eos_token_id")));
+}
+
+TEST(ModelConfigTest, ControlTokensOfAByteVocabularyAreNoBytes) {
+  for (const char* key : {"bos_token_id", "eos_token_id"}) {
+    EXPECT_THAT(
+        Parse(absl::StrCat("\"tokenizer\": \"bytes\", \"", key, "\": 255")),
+        AllOf(Fails(kInvalid, "255"), Fails(kInvalid, "byte")));
+    EXPECT_THAT(
+        Parse(absl::StrCat("\"tokenizer\": \"bytes\", \"", key, "\": 256")),
+        IsOk());
+  }
+}
+
+TEST(ModelConfigTest, ThereIsOneBeginTokenAtMost) {
+  EXPECT_THAT(Parse("\"bos_token_id\": [1, 2]"),
+              Fails(kInvalid, "\"bos_token_id\" is a list"));
+  EXPECT_EQ(Parse("\"bos_token_id\": [7]")->bos_token, 7);
+  EXPECT_FALSE(Parse("\"bos_token_id\": []")->bos_token.has_value());
+  EXPECT_FALSE(Parse("\"bos_token_id\": null")->bos_token.has_value());
+}
+
+TEST(ModelConfigTest, AByteVocabularyHasNoControlTokensUnlessNamed) {
+  const absl::StatusOr<ModelConfig> config = Parse("\"tokenizer\": \"bytes\"");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_FALSE(config->bos_token.has_value());
+  EXPECT_THAT(config->eos_tokens, IsEmpty());
+}
+
+// -- The canonical form ------------------------------------------------------
+
+TEST(ModelConfigTest, TheOrderOfKeysDoesNotMatter) {
+  const absl::StatusOr<ModelConfig> one =
+      ParseModelConfig(R"({"model_type":"ttt","hidden_size":64,"use_gate":true,
+                           "num_attention_heads":4})");
+  const absl::StatusOr<ModelConfig> other = ParseModelConfig(
+      R"({"num_attention_heads" : 4 ,"use_gate":true, "hidden_size":64,
+          "model_type":"ttt"})");
+  ASSERT_THAT(one, IsOk());
+  ASSERT_THAT(other, IsOk());
+  EXPECT_EQ(one->canonical, other->canonical);
+}
+
+TEST(ModelConfigTest, HarmlessKeysPassAndChangeNothing) {
+  const std::string wanted = CanonicalOf("");
+  for (const char* key :
+       {"_name_or_path", "architectures", "auto_map", "dropout", "dtype",
+        "id2label", "initializer_range", "label2id", "max_position_embeddings",
+        "output_attentions", "output_hidden_states", "pad_token_id",
+        "pretraining_tp", "scan_checkpoint_group_size", "torch_dtype",
+        "transformers_version", "use_cache"}) {
+    for (const char* value : {"1", "\"text\"", "null", "{\"a\":[1]}"}) {
+      EXPECT_EQ(CanonicalOf(absl::StrCat("\"", key, "\": ", value)), wanted)
+          << key;
+    }
+  }
+}
+
+TEST(ModelConfigTest, OtherSpellingsOfTheSameSettingsAreTheSame) {
+  const std::string wanted = CanonicalOf("");
+  for (const char* members :
+       {"\"vocab_size\": 32000", "\"rope_theta\": 10000", "\"rope_theta\": 1e4",
+        "\"rms_norm_eps\": 0.000001", "\"rms_norm_eps\": 1e-06",
+        "\"ttt_layer_type\": \"linear\"", "\"hidden_act\": \"silu\"",
+        "\"eos_token_id\": [2]", "\"bos_token_id\": [1]",
+        "\"use_gate\": false"}) {
+    EXPECT_EQ(CanonicalOf(members), wanted) << members;
+  }
+}
+
+TEST(ModelConfigTest, EverySettingChangesTheCanonicalForm) {
+  std::vector<std::string> forms;
+  for (const char* members : {"",
+                              "\"vocab_size\": 31999",
+                              "\"hidden_size\": 1024",
+                              "\"intermediate_size\": 5503",
+                              "\"num_hidden_layers\": 23",
+                              "\"num_attention_heads\": 16",
+                              "\"rms_norm_eps\": 1e-5",
+                              "\"tie_word_embeddings\": false",
+                              "\"rope_theta\": 10001",
+                              "\"ttt_base_lr\": 0.1",
+                              "\"mini_batch_size\": 15",
+                              "\"share_qk\": true",
+                              "\"use_gate\": true",
+                              "\"pre_conv\": true",
+                              "\"conv_kernel\": 3",
+                              "\"bos_token_id\": null",
+                              "\"bos_token_id\": 3",
+                              "\"eos_token_id\": null",
+                              "\"eos_token_id\": [2, 3]",
+                              "\"tokenizer\": \"bytes\""}) {
+    const std::string form = CanonicalOf(members);
+    EXPECT_THAT(forms, testing::Not(testing::Contains(form))) << members;
+    forms.push_back(form);
+  }
+}
+
+}  // namespace
+}  // namespace mneme

@@ -1,0 +1,644 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/model/safetensors.h"
+#include "engine/ops/cpu/cpu_backend.h"
+#include "engine/ops/reference/reference_backend.h"
+#include "engine/tools/presets.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mneme {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+// Rounding of f32 through a few small layers; the subtlest known mistake in
+// the formulas shows as 2e-3.
+constexpr double kTolerance = 2e-4;
+
+using Tokens = std::vector<int32_t>;
+
+Tokens RandomTokens(int count, unsigned seed) {
+  std::mt19937 random(seed);
+  Tokens tokens(count);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 264);
+  return tokens;
+}
+
+double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::abs(double{a[i]} - b[i]);
+    worst = difference <= worst ? worst : difference;
+    if (std::isnan(difference)) return INFINITY;
+  }
+  return worst;
+}
+
+// A model with a workspace of exactly the size it asks for.
+class LoadedModel {
+ public:
+  LoadedModel(const std::string& directory, std::unique_ptr<Backend> backend,
+              const ModelOptions& options = {})
+      : backend_(std::move(backend)) {
+    absl::StatusOr<std::shared_ptr<const Model>> model =
+        Model::Load(directory, options, backend_.get());
+    EXPECT_THAT(model, IsOk());
+    model_ = *std::move(model);
+    workspace_ = std::make_unique<Workspace>(
+        model_->workspace_bytes(model_->max_rows()));
+  }
+
+  const Model& operator*() const { return *model_; }
+  const Model* operator->() const { return model_.get(); }
+  std::unique_ptr<SessionState> NewState() const { return *model_->NewState(); }
+  std::string Digest(const SessionState& state) const {
+    return state.Digest(model_->fingerprint());
+  }
+
+  // A pass; its logits, row after row. Leaves the units open.
+  std::vector<float> Forward(ComputePath path,
+                             const std::vector<ModelSlice>& slices) {
+    const Workspace::Frame frame(*workspace_);
+    int64_t rows = 0;
+    for (const ModelSlice& slice : slices) rows += slice.logit_rows();
+    const Rows logits = model_->LogitsScratch(path, rows, *workspace_);
+    EXPECT_THAT(model_->Forward(path, slices, *workspace_, logits), IsOk());
+    std::vector<float> values;
+    for (int64_t row = 0; row < rows; ++row) {
+      values.insert(values.end(), logits.row(row),
+                    logits.row(row) + logits.cols);
+    }
+    return values;
+  }
+
+  // Reads tokens that fit in the open block, in one pass, and commits; the
+  // logits of every token.
+  std::vector<float> ReadSome(ComputePath path, SessionState& state,
+                              absl::Span<const int32_t> tokens) {
+    for (const int32_t token : tokens) state.PushToken(token);
+    std::vector<float> logits =
+        Forward(path, {{.state = &state,
+                        .tokens = state.tail(),
+                        .logits_end = static_cast<int64_t>(tokens.size())}});
+    state.Commit();
+    return logits;
+  }
+
+  // Reads any number of tokens in passes of at most `most`.
+  std::vector<float> Read(ComputePath path, SessionState& state,
+                          absl::Span<const int32_t> tokens,
+                          int64_t most = kBlockRows) {
+    std::vector<float> logits;
+    while (!tokens.empty()) {
+      const size_t count =
+          std::min({static_cast<size_t>(std::min(most, state.tail_room())),
+                    tokens.size()});
+      const std::vector<float> some =
+          ReadSome(path, state, tokens.subspan(0, count));
+      logits.insert(logits.end(), some.begin(), some.end());
+      tokens.remove_prefix(count);
+    }
+    return logits;
+  }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Workspace> workspace_;
+};
+
+ModelConfig TinyConfig() { return *PresetConfig("ttt-linear-tiny"); }
+
+// -- Loading -----------------------------------------------------------------
+
+class ModelLoadTest : public testing::Test {
+ protected:
+  ModelLoadTest() {
+    EXPECT_THAT(WriteRandomModel(TinyConfig(), 1, dir_.path()), IsOk());
+  }
+
+  std::string config_path() const { return dir_.File("config.json"); }
+  std::string weights_path() const { return dir_.File("model.safetensors"); }
+
+  absl::StatusOr<std::shared_ptr<const Model>> Load() {
+    return Model::Load(dir_.path(), {}, backend_.get());
+  }
+  std::string Fingerprint() {
+    const auto model = Load();
+    EXPECT_THAT(model, IsOk());
+    return model.ok() ? (*model)->fingerprint() : "";
+  }
+
+  template <class Change>
+  void ChangeConfig(const Change& change) {
+    nlohmann::json config = nlohmann::json::parse(ReadFile(config_path()));
+    change(config);
+    WriteFile(config_path(), config.dump());
+  }
+
+  // Writes the checkpoint anew; `change` edits the list of its tensors.
+  template <class Change>
+  void ChangeWeights(const Change& change) {
+    const auto file = SafetensorsFile::Open(weights_path());
+    ASSERT_THAT(file, IsOk());
+    std::vector<NamedTensor> tensors;
+    for (const auto& [name, view] : (*file)->tensors()) {
+      tensors.push_back({name, view});
+    }
+    change(tensors);
+    ASSERT_THAT(WriteSafetensors(weights_path(), tensors), IsOk());
+  }
+
+  static NamedTensor& Find(std::vector<NamedTensor>& tensors,
+                           const std::string& name) {
+    return *std::find_if(tensors.begin(), tensors.end(),
+                         [&](const NamedTensor& t) { return t.name == name; });
+  }
+
+  const TempDir dir_;
+  const std::unique_ptr<Backend> backend_ = MakeCpuBackend(1);
+};
+
+TEST_F(ModelLoadTest, AModelKnowsWhatItIs) {
+  const auto loaded = Load();
+  ASSERT_THAT(loaded, IsOk());
+  const Model& model = **loaded;
+  EXPECT_EQ(model.config().layers, 2);
+  EXPECT_EQ(model.config().vocab_size, 264);
+  EXPECT_THAT(model.mixer_kinds(), ElementsAre("ttt_linear"));
+  EXPECT_EQ(model.segment_tokens(), 16);
+  EXPECT_EQ(model.block_tokens(), 64);
+  EXPECT_EQ(model.max_rows(), 64);
+  EXPECT_EQ(model.arithmetic_level(), backend_->arithmetic_level());
+  EXPECT_EQ(model.fingerprint().size(), 64u);
+  // Embedding, then per layer: norms, projections, feed-forward, rates,
+  // scales, inner norm, output norm, inner model.
+  const int64_t layer = 2 * 64 + 4 * 64 * 64 + 3 * 176 * 64 + 4 * 64 + 4 + 16 +
+                        2 * 64 + 2 * 64 + 4 * 17 * 16;
+  EXPECT_EQ(model.parameters(), 264 * 64 + 64 + 2 * layer);
+  EXPECT_GE(model.weight_bytes(), 4 * (264 * 64 + 2 * 7 * 64 * 64));
+  // Both buffers of the inner weights and of the factors.
+  EXPECT_GE(model.layout()->state_bytes(),
+            2 * 2 * 4 * (4 * 17 * 16 + 15 * 4 * 2 * 16));
+}
+
+TEST_F(ModelLoadTest, TheOptionsDecideTheRowsOfAPass) {
+  const auto model = Model::Load(
+      dir_.path(), {.block_tokens = 32, .max_step_rows = 5}, backend_.get());
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ((*model)->block_tokens(), 32);
+  EXPECT_EQ((*model)->max_step_rows(), 5);
+  EXPECT_EQ((*model)->max_rows(), 32);
+}
+
+TEST_F(ModelLoadTest, AMissingFileIsNotFoundByName) {
+  std::string config = ReadFile(config_path());
+  ASSERT_EQ(std::remove(config_path().c_str()), 0);
+  EXPECT_THAT(Load(), Fails(absl::StatusCode::kNotFound, config_path()));
+  WriteFile(config_path(), config);
+  ASSERT_EQ(std::remove(weights_path().c_str()), 0);
+  EXPECT_THAT(Load(), Fails(absl::StatusCode::kNotFound, weights_path()));
+}
+
+TEST_F(ModelLoadTest, AConfigThatIsWrongOrTooLargeIsRefused) {
+  ChangeConfig([](auto& config) { config["hidden_size"] = -1; });
+  EXPECT_THAT(Load(), Fails(kInvalid, "\"hidden_size\" is -1"));
+  WriteFile(config_path(), std::string((1 << 20) + 1, ' '));
+  EXPECT_THAT(Load(), Fails(kInvalid, "1048577 bytes"));
+}
+
+TEST_F(ModelLoadTest, TheInnerMlpIsUnimplemented) {
+  ChangeConfig([](auto& config) { config["ttt_layer_type"] = "mlp"; });
+  EXPECT_THAT(Load(), Fails(absl::StatusCode::kUnimplemented, "mlp"));
+}
+
+TEST_F(ModelLoadTest, EveryTensorIsNeeded) {
+  const std::string whole = ReadFile(weights_path());
+  std::vector<std::string> names;
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    for (const NamedTensor& tensor : tensors) names.push_back(tensor.name);
+  });
+  ASSERT_GT(names.size(), 30u);
+  for (const std::string& name : names) {
+    ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+      tensors.erase(std::find_if(
+          tensors.begin(), tensors.end(),
+          [&](const NamedTensor& tensor) { return tensor.name == name; }));
+    });
+    EXPECT_THAT(Load(), Fails(kInvalid, "\"" + name + "\" is missing"));
+    WriteFile(weights_path(), whole);
+  }
+}
+
+TEST_F(ModelLoadTest, ATensorOfAnotherShapeIsNamed) {
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    Find(tensors, "model.layers.1.mlp.up_proj.weight").view.shape = {64, 176};
+  });
+  EXPECT_THAT(Load(), AllOf(Fails(kInvalid, "model.layers.1.mlp.up_proj"),
+                            Fails(kInvalid, "F32[64,176], want F32[176,64]")));
+}
+
+TEST_F(ModelLoadTest, ATensorOfAnotherTypeIsNamed) {
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    Find(tensors, "model.norm.weight").view.dtype = DType::kBF16;
+  });
+  EXPECT_THAT(Load(),
+              Fails(kInvalid, "\"model.norm.weight\" is BF16[64], want F32"));
+}
+
+TEST_F(ModelLoadTest, ATensorWithoutAPlaceIsNamed) {
+  const float value = 1.0f;
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    tensors.push_back(
+        {"model.layers.0.mlp.extra", {.data = &value, .shape = {1}}});
+  });
+  EXPECT_THAT(Load(), Fails(kInvalid, "\"model.layers.0.mlp.extra\""));
+}
+
+TEST_F(ModelLoadTest, ATensorOfALayerThatTheConfigLacksIsNamed) {
+  ChangeConfig([](auto& config) { config["num_hidden_layers"] = 1; });
+  EXPECT_THAT(Load(), Fails(kInvalid, "\"model.layers.1."));
+}
+
+TEST_F(ModelLoadTest, BuffersThatFollowFromTheConfigMayBeThere) {
+  const std::vector<float> values(16, 1.0f);
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    const std::string prefix = "model.layers.0.seq_modeling_block.";
+    tensors.push_back(
+        {prefix + "token_idx", {.data = values.data(), .shape = {16}}});
+    tensors.push_back({prefix + "rotary_emb.inv_freq",
+                       {.data = values.data(), .shape = {8}}});
+  });
+  EXPECT_THAT(Load(), IsOk());
+}
+
+TEST_F(ModelLoadTest, ATiedHeadMayBeThereIfItIsTheEmbedding) {
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    NamedTensor head = Find(tensors, "model.embed_tokens.weight");
+    head.name = "lm_head.weight";
+    tensors.push_back(head);
+  });
+  EXPECT_THAT(Load(), IsOk());
+
+  const std::vector<float> other(264 * 64, 1.0f);
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    Find(tensors, "lm_head.weight").view.data = other.data();
+  });
+  EXPECT_THAT(Load(), Fails(kInvalid, "\"lm_head.weight\" differs"));
+}
+
+TEST_F(ModelLoadTest, ATornCheckpointIsRefused) {
+  const std::string whole = ReadFile(weights_path());
+  WriteFile(weights_path(), whole.substr(0, whole.size() - 1));
+  EXPECT_THAT(Load(), Fails(kInvalid, weights_path()));
+}
+
+// -- Fingerprint -------------------------------------------------------------
+
+TEST_F(ModelLoadTest, TheFingerprintIsTheModelsOwn) {
+  const std::string fingerprint = Fingerprint();
+  EXPECT_EQ(Fingerprint(), fingerprint);
+  const std::unique_ptr<Backend> reference = MakeReferenceBackend();
+  const auto other =
+      Model::Load(dir_.path(), {.block_tokens = 16}, reference.get());
+  ASSERT_THAT(other, IsOk());
+  EXPECT_EQ((*other)->fingerprint(), fingerprint);
+}
+
+TEST_F(ModelLoadTest, OneBitOfTheWeightsChangesTheFingerprint) {
+  const std::string fingerprint = Fingerprint();
+  std::string weights = ReadFile(weights_path());
+  for (const size_t behind : {size_t{1}, size_t{5000}, size_t{50'001}}) {
+    char& byte = weights[weights.size() - behind];
+    byte = static_cast<char>(byte ^ 1);
+    WriteFile(weights_path(), weights);
+    EXPECT_NE(Fingerprint(), fingerprint);
+    byte = static_cast<char>(byte ^ 1);
+  }
+  WriteFile(weights_path(), weights);
+  EXPECT_EQ(Fingerprint(), fingerprint);
+}
+
+TEST_F(ModelLoadTest, ASettingChangesTheFingerprint) {
+  const std::string fingerprint = Fingerprint();
+  ChangeConfig([](auto& config) { config["rope_theta"] = 9999.0; });
+  EXPECT_NE(Fingerprint(), fingerprint);
+  ChangeConfig([](auto& config) { config["rope_theta"] = 10000; });
+  EXPECT_EQ(Fingerprint(), fingerprint);
+  ChangeConfig([](auto& config) { config["eos_token_id"] = {259, 260}; });
+  EXPECT_NE(Fingerprint(), fingerprint);
+}
+
+TEST_F(ModelLoadTest, HarmlessKeysDoNotChangeTheFingerprint) {
+  const std::string fingerprint = Fingerprint();
+  ChangeConfig([](auto& config) {
+    config["torch_dtype"] = "bfloat16";
+    config["use_cache"] = true;
+    config["max_position_embeddings"] = 7;
+    config["_name_or_path"] = "elsewhere";
+  });
+  EXPECT_EQ(Fingerprint(), fingerprint);
+}
+
+// -- Forward -----------------------------------------------------------------
+
+struct Case {
+  const char* name;
+  ModelConfig config;
+};
+
+std::vector<Case> Cases() {
+  ModelConfig convolutions = TinyConfig();
+  convolutions.model_dim = 48;
+  convolutions.heads = 3;
+  convolutions.ffn_dim = 80;
+  convolutions.mini_batch = 7;
+  convolutions.share_qk = true;
+  convolutions.use_gate = true;
+  convolutions.pre_conv = true;
+  convolutions.tie_word_embeddings = false;
+  ModelConfig long_mini_batch = TinyConfig();
+  long_mini_batch.mini_batch = 100;
+  long_mini_batch.layers = 1;
+  ModelConfig single_tokens = TinyConfig();
+  single_tokens.mini_batch = 1;
+  single_tokens.share_qk = true;
+  single_tokens.conv_kernel = 1;
+  return {{"Tiny", TinyConfig()},
+          {"Convolutions", convolutions},
+          {"MiniBatchLongerThanABlock", long_mini_batch},
+          {"MiniBatchOfOne", single_tokens}};
+}
+
+class ModelForwardTest : public testing::TestWithParam<Case> {
+ protected:
+  ModelForwardTest() {
+    EXPECT_THAT(WriteRandomModel(GetParam().config, 3, dir_.path()), IsOk());
+  }
+
+  LoadedModel Cpu(int threads = 1) const {
+    return LoadedModel(dir_.path(), MakeCpuBackend(threads));
+  }
+  LoadedModel Reference() const {
+    return LoadedModel(dir_.path(), MakeReferenceBackend());
+  }
+
+  const TempDir dir_;
+  const Tokens tokens_ = RandomTokens(150, 5);
+};
+
+TEST_P(ModelForwardTest, BothPathsAgreeWithTheReference) {
+  LoadedModel reference = Reference();
+  const auto wanted_state = reference.NewState();
+  const std::vector<float> wanted =
+      reference.Read(ComputePath::kStep, *wanted_state, tokens_);
+  ASSERT_EQ(wanted.size(), 150u * 264u);
+  LoadedModel cpu = Cpu();
+  for (const ComputePath path : {ComputePath::kBlock, ComputePath::kStep}) {
+    const auto state = cpu.NewState();
+    EXPECT_LT(MaxDifference(cpu.Read(path, *state, tokens_), wanted),
+              kTolerance);
+    for (int64_t part = 0; part < cpu->layout()->part_count(); ++part) {
+      ASSERT_EQ(state->rows(part), wanted_state->rows(part));
+      const int64_t floats =
+          state->rows(part) * cpu->layout()->part(part).row_floats;
+      EXPECT_LT(
+          MaxDifference({state->contents(part), state->contents(part) + floats},
+                        {wanted_state->contents(part),
+                         wanted_state->contents(part) + floats}),
+          kTolerance)
+          << cpu->layout()->part(part).name;
+    }
+  }
+}
+
+TEST_P(ModelForwardTest, TheNumberOfThreadsChangesNoBit) {
+  for (const ComputePath path : {ComputePath::kBlock, ComputePath::kStep}) {
+    std::string digest;
+    std::vector<float> logits;
+    for (const int threads : {1, 2, 3}) {
+      LoadedModel model = Cpu(threads);
+      const auto state = model.NewState();
+      const std::vector<float> found = model.Read(path, *state, tokens_);
+      if (threads == 1) {
+        digest = model.Digest(*state);
+        logits = found;
+      }
+      EXPECT_EQ(found, logits) << threads << " threads";
+      EXPECT_EQ(model.Digest(*state), digest) << threads << " threads";
+    }
+  }
+}
+
+TEST_P(ModelForwardTest, AnyCutIntoStepPassesGivesTheSameBits) {
+  LoadedModel model = Cpu(2);
+  const auto whole = model.NewState();
+  const std::vector<float> wanted =
+      model.Read(ComputePath::kStep, *whole, tokens_);
+  for (const int64_t most : {1, 3, 17}) {
+    const auto state = model.NewState();
+    EXPECT_EQ(model.Read(ComputePath::kStep, *state, tokens_, most), wanted)
+        << most << " at a time";
+    EXPECT_EQ(model.Digest(*state), model.Digest(*whole));
+  }
+}
+
+TEST_P(ModelForwardTest, SessionsInOneStepPassAreEachAsIfAlone) {
+  LoadedModel model = Cpu(2);
+  // Histories, what each then reads in the common pass.
+  const std::vector<std::pair<int, int>> sizes = {
+      {0, 1}, {20, 3}, {7, 1}, {64, 9}, {31, 5}};
+  std::vector<std::unique_ptr<SessionState>> together;
+  std::vector<ModelSlice> slices;
+  std::vector<float> wanted;
+  std::vector<std::string> digests;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const auto seed = static_cast<unsigned>(i);
+    const Tokens history = RandomTokens(sizes[i].first, 10 + seed);
+    const Tokens next = RandomTokens(sizes[i].second, 20 + seed);
+    const auto alone = model.NewState();
+    model.Read(ComputePath::kStep, *alone, history);
+    together.push_back(*alone->Clone());
+    const std::vector<float> logits =
+        model.Read(ComputePath::kStep, *alone, next);
+    wanted.insert(wanted.end(), logits.begin(), logits.end());
+    digests.push_back(model.Digest(*alone));
+    for (const int32_t token : next) together[i]->PushToken(token);
+    slices.push_back({.state = together[i].get(),
+                      .tokens = together[i]->tail(),
+                      .logits_end = sizes[i].second});
+  }
+  EXPECT_EQ(model.Forward(ComputePath::kStep, slices), wanted);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    together[i]->Commit();
+    EXPECT_EQ(model.Digest(*together[i]), digests[i]) << "session " << i;
+  }
+}
+
+TEST_P(ModelForwardTest, PriorLogitsAreThoseOfTheLastTokenBefore) {
+  LoadedModel model = Cpu(2);
+  const auto state = model.NewState();
+  const auto neighbour = model.NewState();
+  std::vector<float> logits = model.Read(ComputePath::kStep, *state, {5, 6, 7});
+  const std::vector<float> last(logits.end() - 264, logits.end());
+
+  // Asked for alone, without a token to read.
+  EXPECT_EQ(model.Forward(ComputePath::kStep,
+                          {{.state = state.get(), .prior_logits = true}}),
+            last);
+  state->Abandon();
+
+  // Asked for with tokens, and in the middle of others' rows.
+  neighbour->PushToken(1);
+  state->PushToken(8);
+  state->PushToken(9);
+  logits = model.Forward(
+      ComputePath::kStep,
+      {{.state = neighbour.get(), .tokens = neighbour->tail(), .logits_end = 1},
+       {.state = state.get(),
+        .tokens = state->tail(),
+        .prior_logits = true,
+        .logits_begin = 1,
+        .logits_end = 2}});
+  ASSERT_EQ(logits.size(), 3u * 264u);
+  EXPECT_EQ(std::vector<float>(logits.begin() + 264, logits.begin() + 528),
+            last);
+}
+
+TEST_P(ModelForwardTest, OnlyTheWantedRowsHaveLogits) {
+  LoadedModel model = Cpu();
+  for (const ComputePath path : {ComputePath::kBlock, ComputePath::kStep}) {
+    const auto all = model.NewState();
+    const std::vector<float> wanted =
+        model.ReadSome(path, *all, absl::MakeConstSpan(tokens_).first(20));
+    for (const auto& [begin, end] :
+         std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {19, 20}, {5, 9}}) {
+      const auto state = model.NewState();
+      for (int i = 0; i < 20; ++i) state->PushToken(tokens_[i]);
+      const std::vector<float> found =
+          model.Forward(path, {{.state = state.get(),
+                                .tokens = state->tail(),
+                                .logits_begin = begin,
+                                .logits_end = end}});
+      state->Commit();
+      ASSERT_EQ(found.size(), (end - begin) * 264u);
+      EXPECT_LT(MaxDifference(found, {wanted.begin() + begin * 264,
+                                      wanted.begin() + end * 264}),
+                1e-5);
+      EXPECT_EQ(model.Digest(*state), model.Digest(*all));
+    }
+  }
+}
+
+TEST_P(ModelForwardTest, AnAbandonedPassLeavesTheStateAsItWas) {
+  LoadedModel model = Cpu(2);
+  for (const ComputePath path : {ComputePath::kBlock, ComputePath::kStep}) {
+    for (const int history : {0, 5, 24, 64, 70}) {
+      const auto state = model.NewState();
+      model.Read(path, *state, absl::MakeConstSpan(tokens_).first(history));
+      const auto untouched = *state->Clone();
+      for (int i = 0; i < 40; ++i) state->PushToken(tokens_[i]);
+      const std::string digest = model.Digest(*state);
+      std::vector<float> logits[2];
+      for (std::vector<float>& found : logits) {
+        found = model.Forward(path, {{.state = state.get(),
+                                      .tokens = state->tail(),
+                                      .logits_end = 40}});
+        state->Abandon();
+        EXPECT_EQ(model.Digest(*state), digest) << "after " << history;
+      }
+      EXPECT_EQ(logits[0], logits[1]);
+
+      // And what it reads next is as if the pass had not been.
+      const auto reader = *untouched->Clone();
+      const std::vector<float> wanted =
+          model.ReadSome(path, *reader, state->tail());
+      EXPECT_EQ(model.ReadSome(path, *state, {}).size(), 0u);
+      EXPECT_EQ(logits[0], wanted);
+      EXPECT_EQ(model.Digest(*state), model.Digest(*reader));
+    }
+  }
+}
+
+TEST_P(ModelForwardTest, ACloneGoesOnAsItsParentWould) {
+  LoadedModel model = Cpu();
+  const auto parent = model.NewState();
+  model.Read(ComputePath::kStep, *parent,
+             absl::MakeConstSpan(tokens_).first(37));
+  const std::string digest = model.Digest(*parent);
+  const auto clone = *parent->Clone();
+  const absl::Span<const int32_t> rest =
+      absl::MakeConstSpan(tokens_).subspan(37);
+  const std::vector<float> said = model.Read(ComputePath::kStep, *clone, rest);
+  EXPECT_EQ(model.Digest(*parent), digest);
+  EXPECT_EQ(model.Read(ComputePath::kStep, *parent, rest), said);
+  EXPECT_EQ(model.Digest(*parent), model.Digest(*clone));
+}
+
+TEST_P(ModelForwardTest, NewSessionsAreAllTheSame) {
+  LoadedModel model = Cpu();
+  const auto first = model.NewState();
+  model.Read(ComputePath::kStep, *model.NewState(), {1, 2, 3});
+  EXPECT_EQ(model.Digest(*model.NewState()), model.Digest(*first));
+}
+
+TEST_P(ModelForwardTest, EveryTokenOfTheHistoryReachesTheDigest) {
+  LoadedModel model = Cpu();
+  std::vector<std::string> digests;
+  for (const Tokens& history :
+       {Tokens{1, 2, 3}, Tokens{2, 1, 3}, Tokens{1, 2, 4}, Tokens{1, 2},
+        Tokens{1, 2, 3, 3}}) {
+    const auto state = model.NewState();
+    model.Read(ComputePath::kStep, *state, history);
+    EXPECT_THAT(digests, testing::Not(testing::Contains(model.Digest(*state))));
+    digests.push_back(model.Digest(*state));
+  }
+}
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  return info.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ModelForwardTest, testing::ValuesIn(Cases()),
+                         CaseName);
+
+TEST(ModelPassTest, TheLargestStepPassFitsItsWorkspace) {
+  const TempDir dir;
+  ASSERT_THAT(WriteRandomModel(TinyConfig(), 3, dir.path()), IsOk());
+  LoadedModel model(dir.path(), MakeCpuBackend(2), {.max_step_rows = 64});
+  // As many sessions as a pass takes, a token each, and all want both logits.
+  std::vector<std::unique_ptr<SessionState>> states;
+  std::vector<ModelSlice> slices;
+  for (int64_t i = 0; i < kMaxPassSlices; ++i) {
+    states.push_back(model.NewState());
+    model.Read(ComputePath::kStep, *states[i], {static_cast<int32_t>(i)});
+    states[i]->PushToken(200);
+    slices.push_back({.state = states[i].get(),
+                      .tokens = states[i]->tail(),
+                      .prior_logits = true,
+                      .logits_end = 1});
+  }
+  EXPECT_EQ(model.Forward(ComputePath::kStep, slices).size(),
+            2u * kMaxPassSlices * 264u);
+}
+
+}  // namespace
+}  // namespace mneme

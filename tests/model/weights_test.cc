@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/weights.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/ops/reference/reference_backend.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mneme {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+class WeightsTest : public testing::Test {
+ protected:
+  // A checkpoint of "matrix" F32[2,3], "rates" F32[2,1,3] and "ids" I64[3].
+  WeightsTest() { Write(values_, "matrix"); }
+
+  void Write(const std::vector<float>& values, const std::string& name) {
+    const TensorView matrix{.data = values.data(), .shape = {2, 3}};
+    const TensorView rates{.data = values.data(), .shape = {2, 1, 3}};
+    const TensorView ids{
+        .data = ids_.data(), .dtype = DType::kI64, .shape = {3}};
+    ASSERT_THAT(
+        WriteSafetensors(dir_.File("model.safetensors"),
+                         {{name, matrix}, {"rates", rates}, {"ids", ids}}),
+        IsOk());
+  }
+  Weights Open() {
+    absl::StatusOr<Weights> weights = Weights::Open(dir_.path());
+    EXPECT_THAT(weights, IsOk());
+    return *std::move(weights);
+  }
+
+  const TempDir dir_;
+  const std::vector<float> values_ = {1, 2, 3, 4, 5, 6};
+  const std::vector<int64_t> ids_ = {7, 8, 9};
+};
+
+TEST_F(WeightsTest, AFolderWithoutACheckpointIsNotFound) {
+  const TempDir empty;
+  EXPECT_THAT(Weights::Open(empty.path()),
+              Fails(absl::StatusCode::kNotFound, "model.safetensors"));
+}
+
+TEST_F(WeightsTest, ATensorIsTakenWithItsNumbers) {
+  Weights weights = Open();
+  EXPECT_TRUE(weights.Has("matrix"));
+  EXPECT_FALSE(weights.Has("Matrix"));
+  const absl::StatusOr<Tensor> tensor = weights.TakeTensor("matrix", {2, 3});
+  ASSERT_THAT(tensor, IsOk());
+  EXPECT_EQ(tensor->shape(), (Shape{2, 3}));
+  EXPECT_THAT(tensor->values(), ElementsAre(1, 2, 3, 4, 5, 6));
+}
+
+TEST_F(WeightsTest, AMissingTensorIsNamedWithWhatWasWanted) {
+  Weights weights = Open();
+  EXPECT_THAT(weights.Take("other", {4, 5}),
+              AllOf(Fails(kInvalid, "\"other\" is missing"),
+                    Fails(kInvalid, "F32[4,5]")));
+}
+
+TEST_F(WeightsTest, AWrongShapeIsNamedWithTheFoundAndTheWanted) {
+  Weights weights = Open();
+  for (const Shape& shape : {Shape{3, 2}, Shape{6}, Shape{2, 3, 1}, Shape{}}) {
+    EXPECT_THAT(weights.TakeTensor("matrix", shape),
+                AllOf(Fails(kInvalid, "\"matrix\" is F32[2,3]"),
+                      Fails(kInvalid, "want F32" + ShapeString(shape))));
+  }
+}
+
+TEST_F(WeightsTest, AWrongElementTypeIsNamed) {
+  Weights weights = Open();
+  EXPECT_THAT(weights.Take("ids", {3}),
+              AllOf(Fails(kInvalid, "\"ids\" is I64[3]"),
+                    Fails(kInvalid, "want F32[3]")));
+}
+
+TEST_F(WeightsTest, AMatrixIsPreparedByTheBackend) {
+  const std::unique_ptr<Backend> backend = MakeReferenceBackend();
+  Weights weights = Open();
+  const auto matrix = weights.TakeMatrix("matrix", {2, 3}, *backend);
+  ASSERT_THAT(matrix, IsOk());
+  EXPECT_EQ((*matrix)->out(), 2);
+  EXPECT_EQ((*matrix)->in(), 3);
+  // A dimension of one in the middle is no dimension.
+  const auto rates = weights.TakeMatrix("rates", {2, 1, 3}, *backend);
+  ASSERT_THAT(rates, IsOk());
+  EXPECT_EQ((*rates)->out(), 2);
+  EXPECT_EQ((*rates)->in(), 3);
+  EXPECT_THAT(weights.TakeMatrix("matrix", {3, 2}, *backend),
+              Fails(kInvalid, "\"matrix\""));
+}
+
+TEST_F(WeightsTest, ATensorThatNothingTookIsNamed) {
+  Weights weights = Open();
+  ASSERT_THAT(weights.Take("matrix", {2, 3}), IsOk());
+  ASSERT_THAT(weights.Take("rates", {2, 1, 3}), IsOk());
+  EXPECT_THAT(weights.CheckAllTaken(),
+              AllOf(Fails(kInvalid, "\"ids\""), Fails(kInvalid, "I64[3]")));
+  weights.Ignore("ids");
+  EXPECT_THAT(weights.CheckAllTaken(), IsOk());
+}
+
+TEST_F(WeightsTest, AFailedTakeTakesNothing) {
+  Weights weights = Open();
+  weights.Ignore("ids");
+  weights.Ignore("rates");
+  EXPECT_THAT(weights.Take("matrix", {3, 2}), Fails(kInvalid, "\"matrix\""));
+  EXPECT_THAT(weights.CheckAllTaken(), Fails(kInvalid, "\"matrix\""));
+}
+
+TEST_F(WeightsTest, ElementsOfAllTensorsAreCounted) {
+  EXPECT_EQ(Open().elements(), 6 + 6 + 3);
+}
+
+TEST_F(WeightsTest, TheDigestKnowsNamesAndEveryBit) {
+  const std::string digest = Open().Digest();
+  EXPECT_EQ(digest.size(), 64u);
+  EXPECT_EQ(Open().Digest(), digest);
+
+  Write(values_, "matriy");
+  EXPECT_NE(Open().Digest(), digest);
+  std::vector<float> other = values_;
+  other[5] = 6.0000005f;  // one bit
+  Write(other, "matrix");
+  EXPECT_NE(Open().Digest(), digest);
+  Write(values_, "matrix");
+  EXPECT_EQ(Open().Digest(), digest);
+}
+
+}  // namespace
+}  // namespace mneme
