@@ -597,7 +597,9 @@ absl::Status EngineImpl::DeleteSession(const std::string& id,
     }
     sessions_.erase(it);
   }
-  session->Delete();
+  for (const std::shared_ptr<Task>& task : session->Delete()) {
+    WakeLane(scheduler_, *task);
+  }
   scheduler_.Wake(session);
   observer_->OnSessionEvent(session->served().name, SessionEventKind::kDelete);
   return absl::OkStatus();
@@ -662,6 +664,13 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                          FindSession(options.session, options.uid));
   const std::string& model_name = session->served().name;
   MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+  const int64_t vocab_size = session->model().config().vocab_size;
+  for (const int32_t token : options.stop_tokens) {
+    if (token < 0 || token >= vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("stop token ", token, ", want 0 to ", vocab_size - 1));
+    }
+  }
 
   GenerationTask::Setup setup{.model = session->served_ptr(),
                               .unit = session->unit(),

@@ -66,8 +66,9 @@ class Engine {
 
   // With digests, which are computed when no pass is using the session:
   // `done` is called once, from a thread of the engine. While the session is
-  // idle the digests are those of its whole history; while it is busy, of
-  // what was absorbed at that moment.
+  // idle the digests are those of its whole history; while it is busy, the
+  // state's is of what is computed at that moment, and the history's is empty
+  // while input waits.
   virtual void DescribeSession(
       const std::string& id,
       std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;

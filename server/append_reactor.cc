@@ -10,6 +10,9 @@
 namespace mneme::server {
 namespace {
 
+// Bytes or tokens that are absorbed before an ack says so, unless all are or
+// the client asks: a fraction of the credit, so that it never runs dry.
+constexpr int64_t kAckEvery = 4 << 10;
 constexpr absl::Duration kThrottleDelay = absl::Milliseconds(200);
 
 int64_t LengthOf(const Payload& payload) {
@@ -249,10 +252,9 @@ bool AppendReactor::FillAck() {
   const bool flushed =
       flush_offset_.has_value() &&
       (progress.idle || progress.absorbed_offset >= *flush_offset_);
-  if (!last_ack_due_ && !flushed && !duplicate_ &&
-      progress.absorbed_offset <= acked_offset_) {
-    return false;
-  }
+  const int64_t news = progress.absorbed_offset - acked_offset_;
+  const bool news_enough = news >= kAckEvery || (news > 0 && progress.idle);
+  if (!last_ack_due_ && !flushed && !duplicate_ && !news_enough) return false;
   response_.Clear();
   v1::AppendResponse::Ack* const ack = response_.mutable_ack();
   ack->set_durable_offset(0);

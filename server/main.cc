@@ -93,12 +93,7 @@ class StopSignals {
 absl::Status LoadModels(const Config& config, Engine* engine,
                         Metrics* metrics) {
   for (const auto& [name, directory] : config.models) {
-    if (const absl::Status status = engine->LoadModel(name, directory);
-        !status.ok()) {
-      return absl::Status(
-          status.code(), absl::StrCat("model ", name, " from ", directory, ": ",
-                                      status.message()));
-    }
+    MNEME_RETURN_IF_ERROR(engine->LoadModel(name, directory));
     MNEME_ASSIGN_OR_RETURN(const ModelInfo model, engine->GetModel(name));
     metrics->AddModel(model);
     LogInfo("model ", name, ": ", model.kind, ", ", model.parameters,

@@ -144,6 +144,12 @@ void ScoreReactor::TakeInput() {
     if (*offer == Offer::kLater) return;
     piece_.reset();
   }
+  if (!input_ended_ && pump()->draining()) {
+    // The client may take its time; the daemon does not wait for it.
+    stream_.reset();
+    End(ToGrpcStatus(DrainingError()));
+    return;
+  }
   if (input_ended_) {
     if (!end_told_) {
       end_told_ = true;
@@ -174,7 +180,9 @@ bool ScoreReactor::TakeEnd(const ScoreEvent& event) {
   // The session is free again before the client can know it.
   stream_.reset();
   if (!event.status.ok()) {
-    End(ToGrpcStatus(event.status, session_));
+    const bool cut_off = pump()->draining() &&
+                         event.status.code() == absl::StatusCode::kCancelled;
+    End(ToGrpcStatus(cut_off ? DrainingError() : event.status, session_));
     return false;
   }
   AddEvent(event, every_token_, &response_);

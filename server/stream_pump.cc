@@ -46,13 +46,15 @@ void StreamPump::Join(PumpedStream* stream) {
 
 void StreamPump::Leave(PumpedStream* stream) {
   absl::MutexLock lock(&mu_);
-  if (stream->queued_) {
-    ready_.erase(std::find(ready_.begin(), ready_.end(), stream));
-  }
   const auto left = [this, stream]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
     return advancing_ != stream;
   };
   mu_.Await(absl::Condition(&left));
+  // Nothing lets go of the lock from here on: whoever queued the stream while
+  // it was awaited (a drain does) is undone.
+  if (stream->queued_) {
+    ready_.erase(std::find(ready_.begin(), ready_.end(), stream));
+  }
   streams_.erase(stream);
 }
 

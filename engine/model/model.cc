@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -21,12 +22,25 @@ constexpr int64_t kMaxConfigBytes = 1 << 20;
 
 absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   const std::string path = directory + "/config.json";
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  std::string text(std::istreambuf_iterator<char>(in), {});
-  if (static_cast<int64_t>(text.size()) > kMaxConfigBytes) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  }
+  if (!std::filesystem::is_regular_file(status)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": want a regular file"));
+  }
+  const int64_t bytes =
+      static_cast<int64_t>(std::filesystem::file_size(path, error));
+  if (error || bytes > kMaxConfigBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ": ", text.size(), " bytes, want at most ", kMaxConfigBytes));
+        path, ": ", bytes, " bytes, want at most ", kMaxConfigBytes));
+  }
+  std::string text(static_cast<size_t>(bytes), '\0');
+  std::ifstream in(path, std::ios::binary);
+  if (!in.read(text.data(), bytes)) {
+    return absl::UnavailableError(absl::StrCat("cannot read ", path));
   }
   return ParseModelConfig(text);
 }

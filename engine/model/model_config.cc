@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {
@@ -16,9 +17,8 @@ using nlohmann::json;
 // Keys that describe training, caching in another program, or the file
 // itself. max_position_embeddings is not used by this family's forward pass,
 // and pretraining_tp only splits its products.
-constexpr std::array<std::string_view, 17> kHarmlessKeys = {
+constexpr std::array<std::string_view, 15> kHarmlessKeys = {
     "_name_or_path",
-    "architectures",
     "auto_map",
     "dropout",
     "dtype",
@@ -31,7 +31,6 @@ constexpr std::array<std::string_view, 17> kHarmlessKeys = {
     "pad_token_id",
     "pretraining_tp",
     "scan_checkpoint_group_size",
-    "torch_dtype",
     "transformers_version",
     "use_cache"};
 
@@ -44,6 +43,15 @@ constexpr int64_t kMaxDim = int64_t{1} << 20;
 class KeyReader {
  public:
   explicit KeyReader(json object) : object_(std::move(object)) {}
+
+  // The value, removed; discarded if there is none.
+  json Take(const char* key) {
+    const auto it = object_.find(key);
+    if (it == object_.end()) return json(json::value_t::discarded);
+    json value = std::move(*it);
+    object_.erase(it);
+    return value;
+  }
 
   // Each leaves `value` as it is if the key is absent.
   void Int(const char* key, int64_t min, int64_t max, int64_t& value) {
@@ -60,7 +68,7 @@ class KeyReader {
   void PositiveFloat(const char* key, float& value) {
     const json found = Take(key);
     if (found.is_discarded()) return;
-    if (!found.is_number() || !(found.get<double>() > 0) ||
+    if (!found.is_number() || !(found.get<float>() > 0) ||
         !(found.get<double>() < 1e9)) {
       Wrong(key, found, "a number above 0 and below 1e9");
       return;
@@ -115,28 +123,17 @@ class KeyReader {
     }
     if (!object_.empty()) {
       const auto item = object_.items().begin();
-      return absl::InvalidArgumentError(
-          absl::StrCat("config.json: \"", item.key(), "\" is ",
-                       item.value().dump().substr(0, 60),
-                       ", a key that this model type does not have"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "config.json: \"", item.key(), "\" is ", ShowJson(item.value()),
+          ", a key that this model type does not have"));
     }
     return absl::OkStatus();
   }
 
  private:
-  // The value, removed; discarded if there is none.
-  json Take(const char* key) {
-    const auto it = object_.find(key);
-    if (it == object_.end()) return json(json::value_t::discarded);
-    json value = std::move(*it);
-    object_.erase(it);
-    return value;
-  }
-
   void Wrong(const char* key, const json& found, const std::string& wanted) {
-    status_.Update(absl::InvalidArgumentError(
-        absl::StrCat("config.json: \"", key, "\" is ",
-                     found.dump().substr(0, 60), ", want ", wanted)));
+    status_.Update(absl::InvalidArgumentError(absl::StrCat(
+        "config.json: \"", key, "\" is ", ShowJson(found), ", want ", wanted)));
   }
 
   json object_;
@@ -145,6 +142,15 @@ class KeyReader {
 
 absl::Status Contradiction(const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat("config.json: ", what));
+}
+
+// What the file says it is for, if it does.
+absl::Status CheckArchitectures(const json& found) {
+  if (found.is_discarded() || found == json::array({"TTTForCausalLM"})) {
+    return absl::OkStatus();
+  }
+  return Contradiction(absl::StrCat("\"architectures\" is ", ShowJson(found),
+                                    ", want [\"TTTForCausalLM\"]"));
 }
 
 absl::Status CheckTogether(const ModelConfig& config) {
@@ -211,17 +217,13 @@ std::string Canonical(const ModelConfig& c) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
-  json object = json::parse(json_text.begin(), json_text.end(), nullptr,
-                            /*allow_exceptions=*/false);
-  if (!object.is_object()) {
-    return absl::InvalidArgumentError("config.json: not a JSON object");
-  }
+  MNEME_ASSIGN_OR_RETURN(json object,
+                         ParseJsonObject(json_text, "config.json"));
   const auto type = object.find("model_type");
   if (type == object.end() || *type != "ttt") {
     return absl::InvalidArgumentError(absl::StrCat(
         "config.json: \"model_type\" is ",
-        type == object.end() ? "missing" : type->dump().substr(0, 60),
-        ", want \"ttt\""));
+        type == object.end() ? "missing" : ShowJson(*type), ", want \"ttt\""));
   }
 
   ModelConfig config;
@@ -233,6 +235,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
         "\"linear\"");
   }
   keys.Choice("hidden_act", {"silu"});
+  keys.Choice("torch_dtype", {"float32"});
+  MNEME_RETURN_IF_ERROR(CheckArchitectures(keys.Take("architectures")));
   keys.Int("vocab_size", 1, kMaxDim * 16, config.vocab_size);
   keys.Int("hidden_size", 2, kMaxDim, config.model_dim);
   keys.Int("intermediate_size", 1, kMaxDim, config.ffn_dim);

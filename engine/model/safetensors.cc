@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/coding.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {
@@ -38,7 +39,7 @@ absl::StatusOr<int64_t> Count(const std::string& tensor, const char* key,
   if (!value.is_number_unsigned() ||
       value.get<uint64_t>() >
           static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return Bad(tensor, absl::StrCat(key, " holds ", value.dump().substr(0, 40),
+    return Bad(tensor, absl::StrCat(key, " holds ", ShowJson(value),
                                     ", want an integer >= 0"));
   }
   return value.get<int64_t>();
@@ -105,11 +106,8 @@ absl::StatusOr<Extent> ParseEntry(const std::string& name, const json& entry,
   return extent;
 }
 
-absl::Status FileError(const char* what, const std::string& path) {
-  const std::string message =
-      absl::StrCat(what, " ", path, ": ", std::strerror(errno));
-  return errno == ENOENT ? absl::NotFoundError(message)
-                         : absl::UnavailableError(message);
+std::string FileError(const char* what, const std::string& path) {
+  return absl::StrCat(what, " ", path, ": ", std::strerror(errno));
 }
 
 }  // namespace
@@ -130,12 +128,10 @@ absl::StatusOr<TensorMap> ParseSafetensors(absl::Span<const char> file) {
   const char* data = header_begin + header_bytes;
   const int64_t data_bytes =
       static_cast<int64_t>(file.size() - kLengthBytes - header_bytes);
-  const json header = json::parse(header_begin, data, nullptr,
-                                  /*allow_exceptions=*/false);
-  if (!header.is_object()) {
-    return absl::InvalidArgumentError(
-        "not a safetensors file: its header is not a JSON object");
-  }
+  MNEME_ASSIGN_OR_RETURN(
+      const json header,
+      ParseJsonObject(std::string_view(header_begin, header_bytes),
+                      "not a safetensors file: its header"));
 
   TensorMap tensors;
   std::vector<Extent> extents;
@@ -169,8 +165,12 @@ absl::StatusOr<TensorMap> ParseSafetensors(absl::Span<const char> file) {
 
 absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(
     const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return FileError("cannot open", path);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    const std::string message = FileError("cannot open", path);
+    return errno == ENOENT ? absl::NotFoundError(message)
+                           : absl::UnavailableError(message);
+  }
   struct stat info = {};
   void* data = MAP_FAILED;
   if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) {
@@ -221,7 +221,8 @@ absl::Status WriteSafetensors(const std::string& path,
   }
   out.close();
   if (!out || rename(partial.c_str(), path.c_str()) != 0) {
-    const absl::Status status = FileError("cannot write", path);
+    const absl::Status status =
+        absl::UnavailableError(FileError("cannot write", path));
     unlink(partial.c_str());
     return status;
   }

@@ -9,6 +9,22 @@
 #include "engine/base/status_macros.h"
 
 namespace mneme {
+namespace {
+
+// The index of the first f32 of `view` that is infinite or no number; -1 if
+// all are finite.
+int64_t FirstNotFinite(const TensorView& view) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  const char* bytes = static_cast<const char*>(view.data);
+  for (int64_t i = 0; i < view.elements(); ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, bytes + i * 4, 4);
+    if ((bits & kExponent) == kExponent) return i;
+  }
+  return -1;
+}
+
+}  // namespace
 
 absl::StatusOr<Weights> Weights::Open(const std::string& directory) {
   MNEME_ASSIGN_OR_RETURN(
@@ -33,6 +49,11 @@ absl::StatusOr<TensorView> Weights::Take(const std::string& name,
     return absl::InvalidArgumentError(absl::StrCat(
         "tensor \"", name, "\" is ", std::string(DTypeName(found.dtype)),
         ShapeString(found.shape), ", want F32", ShapeString(shape)));
+  }
+  const int64_t bad = FirstNotFinite(found);
+  if (bad >= 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor \"", name, "\": element ", bad, " is not a finite number"));
   }
   taken_.insert(name);
   return found;

@@ -23,7 +23,8 @@ class Weights {
 
   bool Has(const std::string& name) const;
 
-  // INVALID_ARGUMENT if the tensor is missing or not f32 of `shape`.
+  // INVALID_ARGUMENT if the tensor is missing, not f32 of `shape`, or holds a
+  // number that is not finite.
   absl::StatusOr<TensorView> Take(const std::string& name, const Shape& shape);
   absl::StatusOr<Tensor> TakeTensor(const std::string& name,
                                     const Shape& shape);

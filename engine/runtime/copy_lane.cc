@@ -5,16 +5,7 @@
 
 namespace mneme {
 
-void CopyLane::Sink::RecordInput(const Payload& payload) {
-  if (const auto* text = std::get_if<std::string>(&payload)) {
-    next_offset_ += static_cast<int64_t>(text->size());
-  } else {
-    next_offset_ +=
-        static_cast<int64_t>(std::get<std::vector<int32_t>>(payload).size());
-  }
-}
-
-void CopyLane::Sink::RecordGenerated(int32_t, std::string_view bytes) {
+void CopyLane::Sink::RecordToken(int32_t, std::string_view bytes) {
   next_offset_ +=
       unit_ == SessionUnit::kText ? static_cast<int64_t>(bytes.size()) : 1;
 }
@@ -35,8 +26,9 @@ void CopyLane::EndTask() {
 
 Demand CopyLane::Plan() {
   if (task_->done()) return {};
-  if (!state_.ok()) {
-    task_->Fail(state_.status(), sink_, 0);
+  const absl::Status refused = state_.ok() ? task_->aborted() : state_.status();
+  if (!refused.ok()) {
+    task_->Fail(refused, sink_, state_.ok() ? (*state_)->position() : 0);
     EndTask();
     return {};
   }

@@ -36,8 +36,7 @@ class CopyLane final : public Lane {
     Sink(SessionUnit unit, int64_t next_offset)
         : unit_(unit), next_offset_(next_offset) {}
     int64_t next_offset() const override { return next_offset_; }
-    void RecordInput(const Payload& payload) override;
-    void RecordGenerated(int32_t token, std::string_view bytes) override;
+    void RecordToken(int32_t token, std::string_view bytes) override;
 
    private:
     const SessionUnit unit_;

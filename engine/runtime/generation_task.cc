@@ -53,10 +53,13 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
                        .offset = history.next_offset(),
                        .status = absl::OkStatus()});
     phase_ = Phase::kDecode;
-    if (cancelled_) {
-      reason_ = FinishReason::kCancelled;
-      phase_ = Phase::kFlush;
-      if (!state.tail().empty()) return ComputeTail(state);
+  }
+  if (phase_ == Phase::kDecode && cancelled_) {
+    reason_ = FinishReason::kCancelled;
+    phase_ = Phase::kFlush;
+    // The tail before the first token belongs to the Ask.
+    if (stats_.generated_tokens == 0 && !state.tail().empty()) {
+      return ComputeTail(state);
     }
   }
   if (phase_ == Phase::kFlush) {
@@ -64,7 +67,7 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
     Finish(absl::OkStatus(), history.next_offset(), state.position());
   }
   if (phase_ != Phase::kDecode) return {};
-  if (events_.size() >= kMaxEvents && !cancelled_) {
+  if (events_.size() >= kMaxEvents) {
     // No full block is left behind: a session at rest can always be described.
     if (state.tail_room() == 0) return ComputeTail(state);
     paused_ = true;
@@ -113,7 +116,7 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
   std::string text = setup_.unit == SessionUnit::kText
                          ? setup_.model->tokenizer->Decode(token)
                          : std::string();
-  history.RecordGenerated(token, text);
+  history.RecordToken(token, text);
   state.PushToken(token);
 
   const absl::Duration now = setup_.clock->Monotonic();
@@ -136,12 +139,7 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
                      .text = std::move(text),
                      .logprob = sampled_logprob_,
                      .status = absl::OkStatus()});
-  if (stats_.generated_tokens >= options_.max_tokens) {
-    phase_ = Phase::kFlush;
-  } else if (cancelled_) {
-    reason_ = FinishReason::kCancelled;
-    phase_ = Phase::kFlush;
-  }
+  if (stats_.generated_tokens >= options_.max_tokens) phase_ = Phase::kFlush;
 }
 
 void GenerationTask::Finish(const absl::Status& status, int64_t next_offset,

@@ -28,17 +28,17 @@ void History::Add(std::string_view bytes) {
 History::Match History::Compare(int64_t offset, std::string_view bytes) const {
   int64_t at = offset * unit_bytes();
   const int64_t oldest = bytes_ - static_cast<int64_t>(kept_.size());
-  if (at < oldest) {
+  const bool all_kept = at >= oldest;
+  if (!all_kept) {
     const int64_t gone =
         std::min<int64_t>(oldest - at, static_cast<int64_t>(bytes.size()));
     bytes.remove_prefix(gone);
     at += gone;
-    if (bytes.empty()) return Match::kTooOld;
   }
   for (const char c : bytes) {
     if (kept_[at++ % kKeptBytes] != c) return Match::kDifferent;
   }
-  return Match::kSame;
+  return all_kept ? Match::kSame : Match::kTooOld;
 }
 
 std::string TokenBytes(const std::vector<int32_t>& tokens) {
@@ -47,6 +47,14 @@ std::string TokenBytes(const std::vector<int32_t>& tokens) {
     EncodeFixed32(static_cast<uint32_t>(tokens[i]), &bytes[i * 4]);
   }
   return bytes;
+}
+
+int64_t PayloadSize(const Payload& payload) {
+  if (const auto* text = std::get_if<std::string>(&payload)) {
+    return static_cast<int64_t>(text->size());
+  }
+  return 4 *
+         static_cast<int64_t>(std::get<std::vector<int32_t>>(payload).size());
 }
 
 std::string PayloadBytes(const Payload& payload) {

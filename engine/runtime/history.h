@@ -34,7 +34,8 @@ class History {
   enum class Match { kSame, kDifferent, kTooOld };
   // Compares `bytes`, which were sent for `offset`, with what is there.
   // REQUIRES: they end at or before next_offset(). Bytes that are no longer
-  // kept are not compared; kTooOld if that is all of them.
+  // kept are not compared: kTooOld if there are such, and the rest is the
+  // same.
   Match Compare(int64_t offset, std::string_view bytes) const;
 
   // SHA-256 of the whole history, 64 hex digits.
@@ -50,6 +51,9 @@ class History {
 
 // The bytes of token ids, as histories and checksums count them.
 std::string TokenBytes(const std::vector<int32_t>& tokens);
+
+// The size of PayloadBytes(payload).
+int64_t PayloadSize(const Payload& payload);
 
 // What a payload is to a history: its bytes, or the bytes of its token ids.
 std::string PayloadBytes(const Payload& payload);

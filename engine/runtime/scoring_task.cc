@@ -2,6 +2,8 @@
 #include "engine/runtime/scoring_task.h"
 
 #include <algorithm>
+#include <cmath>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +18,9 @@ namespace {
 constexpr int64_t kMaxInputTokens = int64_t{1} << 18;
 constexpr size_t kMaxEvents = 64;
 
+// Tokens that share a piece of input, at least.
+constexpr size_t kPieceTokens = 4096;
+
 }  // namespace
 
 ScoringTask::ScoringTask(Setup setup, StreamListener* listener)
@@ -29,27 +34,27 @@ bool ScoringTask::done() const {
 }
 
 void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
-  const bool text = setup_.unit == SessionUnit::kText;
   while (!input_.empty() && state.tail_room() > 0) {
     Piece& piece = input_.front();
-    if (piece.read == 0) {
-      next_token_offset_ = history.next_offset();
-      history.RecordInput(piece.payload);
-    }
     while (piece.read < piece.tokens.size() && state.tail_room() > 0) {
       const int32_t token = piece.tokens[piece.read++];
       if (state.position() == 0) skip_first_ = true;
       state.PushToken(token);
       unscored_.push_back(token);
-      offsets_.push_back(next_token_offset_);
-      next_token_offset_ +=
-          text ? static_cast<int64_t>(
-                     setup_.model->tokenizer->Decode(token).size())
-               : 1;
+      offsets_.push_back(history.next_offset());
+      // Token by token: should the scoring end early, the history is what the
+      // state was given and no more.
+      history.RecordToken(token, TextOf(token));
       --input_tokens_;
     }
     if (piece.read == piece.tokens.size()) input_.pop_front();
   }
+}
+
+std::string ScoringTask::TextOf(int32_t token) const {
+  return setup_.unit == SessionUnit::kText
+             ? setup_.model->tokenizer->Decode(token)
+             : std::string();
 }
 
 // Adds to the demand for the tail the logits that predict its unscored end.
@@ -106,10 +111,18 @@ void ScoringTask::OnLogits(ConstRows logits) {
   }
 }
 
-void ScoringTask::OnCommitted(SessionState&, HistorySink&) {
+void ScoringTask::OnCommitted(SessionState& state, HistorySink& history) {
   absl::MutexLock lock(&mutex_);
   for (const ScoreEvent::Token& token : scored_) {
+    if (std::isnan(token.logprob)) {
+      Finish(absl::InternalError("the model's logits are not numbers"),
+             history.next_offset(), state.position());
+      return;
+    }
+  }
+  for (const ScoreEvent::Token& token : scored_) {
     totals_.logprob_sum += token.logprob;
+    totals_.bytes += static_cast<int64_t>(TextOf(token.token).size());
   }
   totals_.tokens_scored += static_cast<int64_t>(scored_.size());
   if (std::exchange(skip_first_, false)) ++totals_.tokens_unscored;
@@ -169,11 +182,13 @@ absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
   if (input_tokens_ > 0 && input_tokens_ + count > kMaxInputTokens) {
     return Offer::kLater;
   }
-  if (const auto* text = std::get_if<std::string>(&payload)) {
-    totals_.bytes += static_cast<int64_t>(text->size());
-  }
   input_tokens_ += count;
-  input_.push_back({.payload = payload, .tokens = std::move(tokens)});
+  if (!input_.empty() && input_.back().tokens.size() < kPieceTokens) {
+    std::vector<int32_t>& last = input_.back().tokens;
+    last.insert(last.end(), tokens.begin(), tokens.end());
+  } else {
+    input_.push_back({.tokens = std::move(tokens)});
+  }
   return Offer::kTaken;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -53,14 +54,17 @@ class ScoringTask final : public Task {
   void Detach() { notifier_.Detach(); }
 
  private:
+  // Small messages share a piece, so that many of them take no more room than
+  // a few.
   struct Piece {
-    Payload payload;
     std::vector<int32_t> tokens;
     size_t read = 0;
   };
 
   void PullInput(SessionState& state, HistorySink& history)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The bytes of a token in a text session.
+  std::string TextOf(int32_t token) const;
   Demand ScoreTail(const SessionState& state, Demand demand);
   void Finish(const absl::Status& status, int64_t next_offset, int64_t position)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -74,8 +78,7 @@ class ScoringTask final : public Task {
   absl::Duration first_pass_;
   std::vector<int32_t> unscored_;  // tokens of the tail to be scored
   std::vector<int64_t> offsets_;   // theirs
-  int64_t next_token_offset_ = 0;
-  bool skip_first_ = false;  // the first of them has nothing before it
+  bool skip_first_ = false;        // the first of them has nothing before it
   std::vector<ScoreEvent::Token> scored_;
 
   mutable absl::Mutex mutex_;

@@ -40,11 +40,7 @@ class Session::Sink final : public HistorySink {
   int64_t next_offset() const override ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return session_.history_.next_offset();
   }
-  void RecordInput(const Payload& payload) override
-      ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    session_.history_.Add(PayloadBytes(payload));
-  }
-  void RecordGenerated(int32_t token, std::string_view bytes) override
+  void RecordToken(int32_t token, std::string_view bytes) override
       ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (session_.unit() == SessionUnit::kText) {
       session_.history_.Add(bytes);
@@ -104,9 +100,9 @@ SessionInfo Session::InfoLocked() const {
   info.labels = setup_.labels;
   info.create_time = create_time_;
   info.update_time = update_time_;
-  if (!tasks_.empty()) {
-    info.activity = tasks_.front()->activity();
-  } else if (!input_.empty()) {
+  if (const Task* const writing = CommittingTask(); writing != nullptr) {
+    info.activity = writing->activity();
+  } else if (writer_ != nullptr) {
     info.activity = SessionActivity::kAppending;
   }
   return info;
@@ -131,7 +127,8 @@ bool Session::WithState(
     if (deleted_) return false;
     leased_ = true;
     info = InfoLocked();
-    info.history_digest = history_.Digest();
+    // The account already holds what still waits in the queue.
+    if (input_.empty()) info.history_digest = history_.Digest();
   }
   read(*setup_.state, info);
   absl::MutexLock lock(&mutex_);
@@ -139,8 +136,9 @@ bool Session::WithState(
   return true;
 }
 
-void Session::Delete() {
+std::vector<std::shared_ptr<Task>> Session::Delete() {
   std::shared_ptr<SessionWriter> writer;
+  std::vector<std::shared_ptr<Task>> running;
   {
     absl::MutexLock lock(&mutex_);
     deleted_ = true;
@@ -148,8 +146,15 @@ void Session::Delete() {
     input_bytes_ = 0;
     writer = std::move(writer_);
     if (writer != nullptr) writer->status = Deleted(id());
+    for (const std::weak_ptr<Task>& copy : copies_) {
+      std::shared_ptr<Task> task = copy.lock();
+      if (task == nullptr) continue;
+      task->Abort(Deleted(id()));
+      running.push_back(std::move(task));
+    }
   }
   if (writer != nullptr) writer->notifier.Notify();
+  return running;
 }
 
 void Session::CountTokens() {
@@ -213,7 +218,9 @@ Demand Session::PlanLocked(bool& absorbed,
     const std::shared_ptr<Task> task = tasks_.front();
     if (!task->commits()) {
       tasks_.pop_front();
+      copies_.push_back(task);
       start_on_copy_(*this, task, state, history_.next_offset());
+      absorbed = true;  // so that the writer, which waited, is told
       continue;
     }
     const Demand demand = task->Plan(state, sink);
@@ -340,9 +347,16 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
   if (writer_ == writer) writer_ = nullptr;
 }
 
-bool Session::HasCommittingTask() const {
-  return std::any_of(tasks_.begin(), tasks_.end(),
-                     [](const auto& task) { return task->commits(); });
+const Task* Session::CommittingTask() const {
+  for (const std::shared_ptr<Task>& task : tasks_) {
+    if (task->commits()) return task.get();
+  }
+  return nullptr;
+}
+
+bool Session::HasRoomFor(int64_t bytes) const {
+  return tasks_.empty() &&
+         (input_bytes_ == 0 || input_bytes_ + bytes <= kMaxInflightBytes);
 }
 
 void Session::Accept(std::string_view bytes, std::vector<int32_t> tokens) {
@@ -367,6 +381,17 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     observer.OnSegment(model, result, 0, 0);
     return status;
   };
+
+  AppendStream::Taken taken;
+  {
+    // Waiting costs nothing: a segment is looked at when there is room for it.
+    absl::MutexLock lock(&mutex_);
+    MNEME_RETURN_IF_ERROR(writer.status);
+    if (!HasRoomFor(PayloadSize(segment.payload))) {
+      taken.offer = Offer::kLater;
+      return taken;
+    }
+  }
 
   // What can be said of the segment by itself.
   std::string bytes = PayloadBytes(segment.payload);
@@ -409,8 +434,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
 
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(writer.status);
-  AppendStream::Taken taken;
-  if (HasCommittingTask()) {  // which moves the offsets while it writes
+  if (!HasRoomFor(CreditOf(bytes))) {
     taken.offer = Offer::kLater;
     return taken;
   }
@@ -454,10 +478,6 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     return taken;
   }
   const int64_t fresh_bytes = CreditOf(bytes) - known_bytes;
-  if (input_bytes_ > 0 && input_bytes_ + fresh_bytes > kMaxInflightBytes) {
-    taken.offer = Offer::kLater;
-    return taken;
-  }
   if (known_bytes > 0) {
     bytes.erase(0, known_bytes);
     tokens->clear();
@@ -476,8 +496,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
 
 bool Session::Writable(const SessionWriter& writer) const {
   absl::MutexLock lock(&mutex_);
-  return !writer.status.ok() ||
-         (!HasCommittingTask() && input_bytes_ < kMaxInflightBytes);
+  return !writer.status.ok() || HasRoomFor(1);
 }
 
 absl::Status Session::WriterStatus(const SessionWriter& writer) const {
@@ -506,18 +525,26 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task,
   }
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
-  if (task->commits() && HasCommittingTask()) {
+  const Task* const writing = CommittingTask();
+  if (task->commits() && writing != nullptr) {
     return WithReason(
         absl::AbortedError(
             absl::StrCat("session ", id(),
                          " is being generated from or scored into "
                          "already")),
-        {.reason = "SESSION_BUSY", .metadata = {{"busy", "GENERATING"}}});
+        {.reason = "SESSION_BUSY",
+         .metadata = {{"busy", writing->activity() == SessionActivity::kScoring
+                                   ? "SCORING"
+                                   : "GENERATING"}}});
   }
-  if (tasks_.size() >= kMaxTasks) {
+  copies_.erase(std::remove_if(copies_.begin(), copies_.end(),
+                               [](const auto& copy) { return copy.expired(); }),
+                copies_.end());
+  if (tasks_.size() + copies_.size() >= kMaxTasks) {
     return WithReason(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "session ", id(), ": ", tasks_.size(), " requests wait already")),
+        absl::ResourceExhaustedError(
+            absl::StrCat("session ", id(), ": ", tasks_.size() + copies_.size(),
+                         " requests wait or run already")),
         {.reason = "QUEUE_FULL", .metadata = {}});
   }
   if (!tokens.empty()) Accept(bytes, std::move(tokens));

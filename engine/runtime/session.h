@@ -57,7 +57,7 @@ class Session final : public Lane {
   // a segment that is being read and one that waits for credit.
   static constexpr int64_t kStreamBytes =
       4 * kMaxSegmentBytes + 2 * kMaxSegmentBytes;
-  // Tasks that may wait for their turn.
+  // Tasks that may wait for their turn or work on copies.
   static constexpr size_t kMaxTasks = 64;
 
   struct Setup {
@@ -109,8 +109,10 @@ class Session final : public Lane {
           read,
       SessionInfo& info);
 
-  // Ends everything that goes on with it, tasks when it is planned next.
-  void Delete();
+  // Ends everything that goes on with it: its writer at once, its tasks when
+  // they are planned next. Returns those that work on copies, whose lanes the
+  // caller wakes.
+  std::vector<std::shared_ptr<Task>> Delete();
 
   // Errors as Engine::OpenAppend.
   absl::StatusOr<std::shared_ptr<SessionWriter>> OpenWriter(
@@ -145,7 +147,11 @@ class Session final : public Lane {
   bool settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return setup_.state->tail_room() > 0;
   }
-  bool HasCommittingTask() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The task that writes the history, or will; null if none.
+  const Task* CommittingTask() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether input has to wait: for a task that writes, for one whose history
+  // ends where the input so far does, or for credit.
+  bool HasRoomFor(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the first task off, which is done or failed.
   void PopTask(std::vector<std::shared_ptr<Task>>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -181,6 +187,8 @@ class Session final : public Lane {
   int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
   std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+  // Those that went on to work on a copy, while they live.
+  std::vector<std::weak_ptr<Task>> copies_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mneme

@@ -23,10 +23,9 @@ class HistorySink {
  public:
   virtual ~HistorySink() = default;
   virtual int64_t next_offset() const = 0;
-  // A piece of input: its bytes or tokens, as the session counts them.
-  virtual void RecordInput(const Payload& payload) = 0;
-  // A token that the model said, with the bytes it stands for.
-  virtual void RecordGenerated(int32_t token, std::string_view bytes) = 0;
+  // A token that came in or that the model said, with the bytes it stands for
+  // in a text session.
+  virtual void RecordToken(int32_t token, std::string_view bytes) = 0;
 };
 
 // What computes something that was asked of a state: a generation or a
@@ -45,6 +44,16 @@ class Task {
   void SetLane(std::shared_ptr<Lane> lane) {
     absl::MutexLock lock(&lane_mutex_);
     lane_.swap(lane);
+  }
+
+  // Thread-safe: its lane ends it with `status` when it is planned next.
+  void Abort(absl::Status status) {
+    absl::MutexLock lock(&lane_mutex_);
+    aborted_ = std::move(status);
+  }
+  absl::Status aborted() const {
+    absl::MutexLock lock(&lane_mutex_);
+    return aborted_;
   }
 
   // Memory for the copy of a state that it works on, if it does.
@@ -80,6 +89,7 @@ class Task {
  private:
   mutable absl::Mutex lane_mutex_;
   std::shared_ptr<Lane> lane_ ABSL_GUARDED_BY(lane_mutex_);
+  absl::Status aborted_ ABSL_GUARDED_BY(lane_mutex_);
   ByteBudget::Reservation reservation_;
 };
 

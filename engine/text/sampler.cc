@@ -42,8 +42,8 @@ absl::optional<int32_t> SampleToken(absl::Span<const float> logits,
       best = i;
     }
   }
-  if (highest == kImpossible) return absl::nullopt;
-  if (sampling.temperature <= 0.0f || std::isinf(highest)) {
+  if (std::isinf(highest)) return absl::nullopt;
+  if (sampling.temperature <= 0.0f) {
     return static_cast<int32_t>(best);
   }
 

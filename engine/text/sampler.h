@@ -21,7 +21,7 @@ struct Sampling {
 //   logits   [vocab_size]; NaN counts as impossible
 //   allowed  [vocab_size] 1 for tokens that may be chosen; empty: all
 //
-// Nothing if no allowed logit is above minus infinity.
+// Nothing if no allowed logit is finite, or one is plus infinity.
 absl::optional<int32_t> SampleToken(absl::Span<const float> logits,
                                     absl::Span<const uint8_t> allowed,
                                     const Sampling& sampling, int64_t position);

@@ -158,6 +158,15 @@ TEST(ModelConfigTest, ANumberThatIsZeroInSinglePrecisionIsRefused) {
   }
 }
 
+TEST(ModelConfigTest, WhatTheFileSaysItIsForHasToFit) {
+  EXPECT_THAT(Parse(R"("architectures": ["TTTForCausalLM"])"), IsOk());
+  EXPECT_THAT(Parse(R"("architectures": ["LlamaForCausalLM"])"),
+              Fails(absl::StatusCode::kInvalidArgument, "LlamaForCausalLM"));
+  EXPECT_THAT(Parse(R"("torch_dtype": "float32")"), IsOk());
+  EXPECT_THAT(Parse(R"("torch_dtype": "bfloat16")"),
+              Fails(absl::StatusCode::kInvalidArgument, "bfloat16"));
+}
+
 TEST(ModelConfigTest, SwitchesAreTrueOrFalse) {
   for (const char* key :
        {"tie_word_embeddings", "share_qk", "use_gate", "pre_conv"}) {
@@ -328,11 +337,11 @@ TEST(ModelConfigTest, TheOrderOfKeysDoesNotMatter) {
 TEST(ModelConfigTest, HarmlessKeysPassAndChangeNothing) {
   const std::string wanted = CanonicalOf("");
   for (const char* key :
-       {"_name_or_path", "architectures", "auto_map", "dropout", "dtype",
-        "id2label", "initializer_range", "label2id", "max_position_embeddings",
+       {"_name_or_path", "auto_map", "dropout", "dtype", "id2label",
+        "initializer_range", "label2id", "max_position_embeddings",
         "output_attentions", "output_hidden_states", "pad_token_id",
-        "pretraining_tp", "scan_checkpoint_group_size", "torch_dtype",
-        "transformers_version", "use_cache"}) {
+        "pretraining_tp", "scan_checkpoint_group_size", "transformers_version",
+        "use_cache"}) {
     for (const char* value : {"1", "\"text\"", "null", "{\"a\":[1]}"}) {
       EXPECT_EQ(CanonicalOf(absl::StrCat("\"", key, "\": ", value)), wanted)
           << key;

@@ -350,7 +350,7 @@ TEST_F(ModelLoadTest, ASettingChangesTheFingerprint) {
 TEST_F(ModelLoadTest, HarmlessKeysDoNotChangeTheFingerprint) {
   const std::string fingerprint = Fingerprint();
   ChangeConfig([](auto& config) {
-    config["torch_dtype"] = "bfloat16";
+    config["transformers_version"] = "4.39.3";
     config["use_cache"] = true;
     config["max_position_embeddings"] = 7;
     config["_name_or_path"] = "elsewhere";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -368,6 +369,76 @@ TEST_F(EngineTest, ADeletedSessionIsGoneWithItsStreamsAndItsIdIsFree) {
   Create("s");
   EXPECT_NE(engine_->GetSession("s")->uid, uid);
   EXPECT_EQ(engine_->GetSession("s")->position, 1);
+}
+
+TEST_F(EngineTest, DeletingEndsWorkOnCopiesToo) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto generation = *engine_->Generate({.session = "s",
+                                              .max_tokens = 100'000'000,
+                                              .ignore_eos = true,
+                                              .commit = false},
+                                             &waiter);
+  ASSERT_TRUE(waiter.Wait());
+  ASSERT_THAT(engine_->DeleteSession("s", ""), IsOk());
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_THAT(event->status, Fails(StatusCode::kNotFound, "deleted"));
+      break;
+    }
+  }
+}
+
+TEST_F(EngineTest, AnInterruptedScoreLeavesTheHistoryThatItsStateHas) {
+  Create("s");
+  std::string text(300'000, 'a');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = char('a' + i % 23);
+  {
+    ProgressWaiter waiter;
+    const auto scoring =
+        *engine_->Score({.session = "s", .commit = true}, &waiter);
+    ASSERT_EQ(*scoring->Write(text.substr(0, 100'000)), Offer::kTaken);
+    ASSERT_TRUE(waiter.Wait());
+  }
+  // The scoring ends at a block of its own choosing.
+  SessionInfo info;
+  do {
+    info = *Describe(*engine_, "s");
+  } while (info.activity != SessionActivity::kIdle);
+  EXPECT_EQ(info.position, info.next_offset + 1);
+  ASSERT_GT(info.next_offset, 0);
+  ASSERT_LT(info.next_offset, 100'000);
+  Create("same");
+  const auto scored = ScoreAll(*engine_, {.session = "same", .commit = true},
+                               text.substr(0, info.next_offset));
+  ASSERT_THAT(scored, IsOk());
+  EXPECT_EQ(scored->finished.totals.bytes, info.next_offset);
+  EXPECT_EQ(Describe(*engine_, "same")->history_digest, info.history_digest);
+  EXPECT_EQ(Describe(*engine_, "same")->state_digest, info.state_digest);
+}
+
+TEST_F(EngineTest, AScoreGetsItsTurnBesideASteadyWriter) {
+  Create("s");
+  std::atomic<bool> stop = false;
+  std::thread writer([&] {
+    while (!stop) {
+      EXPECT_THAT(AppendAll(*engine_, "s", std::string(50'000, 'w')), IsOk());
+    }
+  });
+  EXPECT_THAT(ScoreAll(*engine_, {.session = "s"}, "abc"), IsOk());
+  stop = true;
+  writer.join();
+}
+
+TEST_F(EngineTest, StopTokensHaveToBeInTheVocabulary) {
+  Create("s");
+  for (const int32_t token : {-5, 264}) {
+    EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .stop_tokens = {token}}),
+                Fails(StatusCode::kInvalidArgument, "stop token"));
+  }
 }
 
 TEST_F(EngineTest, ListingGoesOnWhereItStopped) {
