@@ -9,8 +9,6 @@
 namespace mneme {
 namespace {
 
-using std::string_literals::operator""s;
-
 std::string Fixed32(uint32_t value) {
   std::string bytes(4, '?');
   EncodeFixed32(value, bytes.data());
@@ -24,9 +22,10 @@ std::string Fixed64(uint64_t value) {
 }
 
 TEST(CodingTest, TheLowestByteComesFirst) {
-  EXPECT_EQ(Fixed32(0x89abcdef), "\xef\xcd\xab\x89"s);
-  EXPECT_EQ(Fixed64(0x0123456789abcdef), "\xef\xcd\xab\x89\x67\x45\x23\x01"s);
-  EXPECT_EQ(Fixed64(1), "\x01\0\0\0\0\0\0\0"s);
+  EXPECT_EQ(Fixed32(0x89abcdef), std::string("\xef\xcd\xab\x89", 4));
+  EXPECT_EQ(Fixed64(0x0123456789abcdef),
+            std::string("\xef\xcd\xab\x89\x67\x45\x23\x01", 8));
+  EXPECT_EQ(Fixed64(1), std::string("\x01\0\0\0\0\0\0\0", 8));
 }
 
 TEST(CodingTest, WhatWasEncodedDecodes) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/safetensors.h"
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -280,6 +281,13 @@ NamedTensor Named(const std::string& name, DType dtype, Shape shape,
           .view = {.data = data, .dtype = dtype, .shape = std::move(shape)}};
 }
 
+std::string BytesOf(const void* data, int64_t bytes) {
+  return {static_cast<const char*>(data), static_cast<size_t>(bytes)};
+}
+std::string Bytes(const TensorView& view) {
+  return BytesOf(view.data, view.bytes());
+}
+
 TEST(SafetensorsFileTest, WhatWasWrittenIsReadBack) {
   const TempDir dir;
   const std::string path = dir.File("t.safetensors");
@@ -299,10 +307,10 @@ TEST(SafetensorsFileTest, WhatWasWrittenIsReadBack) {
   const TensorMap& tensors = (*file)->tensors();
   ASSERT_EQ(tensors.size(), 5u);
   EXPECT_EQ(tensors.at("z.weight").shape, (Shape{2, 3}));
-  EXPECT_EQ(std::memcmp(tensors.at("z.weight").data, floats.data(), 24), 0);
+  EXPECT_EQ(Bytes(tensors.at("z.weight")), BytesOf(floats.data(), 24));
   EXPECT_EQ(tensors.at("ids").dtype, DType::kI64);
-  EXPECT_EQ(std::memcmp(tensors.at("ids").data, ids.data(), 16), 0);
-  EXPECT_EQ(std::memcmp(tensors.at("odd").data, bytes.data(), 3), 0);
+  EXPECT_EQ(Bytes(tensors.at("ids")), BytesOf(ids.data(), 16));
+  EXPECT_EQ(Bytes(tensors.at("odd")), BytesOf(bytes.data(), 3));
   EXPECT_EQ(tensors.at("none").elements(), 0);
   EXPECT_EQ(tensors.count("caf\xc3\xa9 \"quoted\"\n"), 1u);
 }
@@ -370,6 +378,9 @@ TEST(SafetensorsFileTest, WhatIsNoSuchFileIsRefusedByPath) {
   WriteFile(empty, "");
   EXPECT_THAT(SafetensorsFile::Open(empty), Fails(kInvalid, empty));
   EXPECT_THAT(SafetensorsFile::Open(dir.path()), Fails(kInvalid, dir.path()));
+  const std::string pipe = dir.File("pipe");  // opening it must not wait
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(SafetensorsFile::Open(pipe), Fails(kInvalid, pipe));
   const std::string torn = dir.File("torn");
   WriteFile(torn, TwoTensors().substr(0, 50));
   EXPECT_THAT(SafetensorsFile::Open(torn), Fails(kInvalid, torn));

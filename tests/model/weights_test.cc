@@ -2,6 +2,7 @@
 #include "engine/model/weights.h"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -83,6 +84,31 @@ TEST_F(WeightsTest, AWrongElementTypeIsNamed) {
   EXPECT_THAT(weights.Take("ids", {3}),
               AllOf(Fails(kInvalid, "\"ids\" is I64[3]"),
                     Fails(kInvalid, "want F32[3]")));
+}
+
+TEST_F(WeightsTest, ANumberThatIsNotFiniteIsNamedByItsPlace) {
+  const std::unique_ptr<Backend> backend = MakeReferenceBackend();
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values = values_;
+    values[4] = bad;
+    Write(values, "matrix");
+    Weights weights = Open();
+    for (const absl::Status& status :
+         {weights.Take("matrix", {2, 3}).status(),
+          weights.TakeTensor("matrix", {2, 3}).status(),
+          weights.TakeMatrix("matrix", {2, 3}, *backend).status()}) {
+      EXPECT_THAT(status, AllOf(Fails(kInvalid, "\"matrix\""),
+                                Fails(kInvalid, "element 4")));
+    }
+  }
+  std::vector<float> extremes = values_;
+  extremes[0] = std::numeric_limits<float>::max();
+  extremes[1] = std::numeric_limits<float>::lowest();
+  extremes[2] = std::numeric_limits<float>::denorm_min();
+  Write(extremes, "matrix");
+  EXPECT_THAT(Open().Take("matrix", {2, 3}), IsOk());
 }
 
 TEST_F(WeightsTest, AMatrixIsPreparedByTheBackend) {

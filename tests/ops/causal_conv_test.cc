@@ -153,7 +153,7 @@ TEST_P(CausalConvTest, TheWindowIsOnlyReadAndNeedNotBeKept) {
   const Operand x = Operand::Uniform(2, channels, 1.0f, random_);
   const auto windows = MakeWindows(1, 3, channels);
   for (Backend* backend : {&reference(), &cpu()}) {
-    const std::vector<float> window = windows[0];
+    std::vector<float> window = windows[0];
     Operand y(2, channels);
     const CausalConvSlice slice{.rows = 2, .window = window.data()};
     backend->CausalConv(weights.params(), x.view(), {slice}, y.view());

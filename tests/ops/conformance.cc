@@ -2,6 +2,7 @@
 #include "tests/ops/conformance.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -120,7 +121,7 @@ testing::AssertionResult Identical(const Operand& found,
     for (int64_t col = 0; col < found.cols(); ++col) {
       const float a = found.at(row, col);
       const float b = wanted.at(row, col);
-      if (std::memcmp(&a, &b, sizeof a) != 0) {
+      if (std::bit_cast<uint32_t>(a) != std::bit_cast<uint32_t>(b)) {
         return testing::AssertionFailure()
                << "row " << row << " col " << col << " is " << a << ", want "
                << b << ", which differs by " << a - b;

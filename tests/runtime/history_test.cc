@@ -13,7 +13,6 @@ namespace mneme {
 namespace {
 
 using Match = History::Match;
-using std::string_literals::operator""s;
 
 constexpr int64_t kKept = History::kKeptBytes;
 
@@ -149,11 +148,12 @@ TEST(HistoryTest, NothingIsTooOldUntilTheRingIsFull) {
 TEST(TokenBytesTest, AnIdIsFourBytesLowestFirst) {
   EXPECT_EQ(TokenBytes({}), "");
   EXPECT_EQ(TokenBytes({1, 0x04030201, -1}),
-            "\x01\0\0\0\x01\x02\x03\x04\xff\xff\xff\xff"s);
+            std::string("\x01\0\0\0\x01\x02\x03\x04\xff\xff\xff\xff", 12));
 }
 
 TEST(PayloadBytesTest, TextIsItselfAndTokensAreTheirIds) {
-  EXPECT_EQ(PayloadBytes(Payload("a\0b"s)), "a\0b"s);
+  const std::string text("a\0b", 3);
+  EXPECT_EQ(PayloadBytes(Payload(text)), text);
   EXPECT_EQ(PayloadBytes(Payload(std::vector<int32_t>{7})), TokenBytes({7}));
 }
 

@@ -165,9 +165,9 @@ TEST(SampleTokenTest, AnInfiniteLogitIsAFaultOfTheModel) {
 
 TEST(LogProbabilityTest, ProbabilitiesSumToOne) {
   for (const float size : {0.0f, 1.0f, 10.0f, 80.0f}) {
-    std::vector<float> logits;
+    std::vector<float> logits(300);
     for (int i = 0; i < 300; ++i) {
-      logits.push_back(size * std::sin(static_cast<float>(i)));
+      logits[i] = size * std::sin(static_cast<float>(i));
     }
     double total = 0;
     for (int32_t token = 0; token < 300; ++token) {
