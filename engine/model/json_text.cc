@@ -60,8 +60,13 @@ absl::StatusOr<json> ParseJsonObject(std::string_view text,
 std::string ShowJson(const json& value) {
   constexpr size_t kMaxLength = 60;
   // Bytes that are not UTF-8 are replaced: the message is text.
-  return value.dump(-1, ' ', false, json::error_handler_t::replace)
-      .substr(0, kMaxLength);
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (text.size() > kMaxLength) {
+    size_t length = kMaxLength;
+    while ((text[length] & 0xc0) == 0x80) --length;  // inside a character
+    text.resize(length);
+  }
+  return text;
 }
 
 }  // namespace mneme

@@ -82,22 +82,37 @@ Operand Operand::Pick(const std::vector<int64_t>& rows) const {
   return picked;
 }
 
-testing::AssertionResult Near(const Operand& found, const Operand& wanted,
-                              double tolerance) {
-  if (found.rows() != wanted.rows() || found.cols() != wanted.cols()) {
+namespace {
+
+// Infinite if either is no number.
+double Difference(float a, float b) {
+  if (a == b) return 0;
+  const double difference = std::abs(double{a} - b);
+  return std::isnan(difference) ? std::numeric_limits<double>::infinity()
+                                : difference;
+}
+
+bool SameBits(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+ConstRows OneRow(const std::vector<float>& values) {
+  const auto size = static_cast<int64_t>(values.size());
+  return {values.data(), 1, size, size};
+}
+
+testing::AssertionResult NearRows(ConstRows found, ConstRows wanted,
+                                  double tolerance) {
+  if (found.rows != wanted.rows || found.cols != wanted.cols) {
     return testing::AssertionFailure() << "the shapes differ";
   }
   double worst = -1;
   int64_t worst_row = 0;
   int64_t worst_col = 0;
-  for (int64_t row = 0; row < found.rows(); ++row) {
-    for (int64_t col = 0; col < found.cols(); ++col) {
-      double difference =
-          std::abs(double{found.at(row, col)} - wanted.at(row, col));
-      if (std::isnan(difference)) {
-        difference = std::numeric_limits<double>::infinity();
-      }
-      if (found.at(row, col) == wanted.at(row, col)) difference = 0;
+  for (int64_t row = 0; row < found.rows; ++row) {
+    for (int64_t col = 0; col < found.cols; ++col) {
+      const double difference =
+          Difference(found.row(row)[col], wanted.row(row)[col]);
       if (difference > worst) {
         worst = difference;
         worst_row = row;
@@ -108,20 +123,19 @@ testing::AssertionResult Near(const Operand& found, const Operand& wanted,
   if (worst <= tolerance) return testing::AssertionSuccess();
   return testing::AssertionFailure()
          << "row " << worst_row << " col " << worst_col << " is "
-         << found.at(worst_row, worst_col) << ", want "
-         << wanted.at(worst_row, worst_col) << " +- " << tolerance;
+         << found.row(worst_row)[worst_col] << ", want "
+         << wanted.row(worst_row)[worst_col] << " +- " << tolerance;
 }
 
-testing::AssertionResult Identical(const Operand& found,
-                                   const Operand& wanted) {
-  if (found.rows() != wanted.rows() || found.cols() != wanted.cols()) {
+testing::AssertionResult IdenticalRows(ConstRows found, ConstRows wanted) {
+  if (found.rows != wanted.rows || found.cols != wanted.cols) {
     return testing::AssertionFailure() << "the shapes differ";
   }
-  for (int64_t row = 0; row < found.rows(); ++row) {
-    for (int64_t col = 0; col < found.cols(); ++col) {
-      const float a = found.at(row, col);
-      const float b = wanted.at(row, col);
-      if (std::bit_cast<uint32_t>(a) != std::bit_cast<uint32_t>(b)) {
+  for (int64_t row = 0; row < found.rows; ++row) {
+    for (int64_t col = 0; col < found.cols; ++col) {
+      const float a = found.row(row)[col];
+      const float b = wanted.row(row)[col];
+      if (!SameBits(a, b)) {
         return testing::AssertionFailure()
                << "row " << row << " col " << col << " is " << a << ", want "
                << b << ", which differs by " << a - b;
@@ -131,25 +145,27 @@ testing::AssertionResult Identical(const Operand& found,
   return testing::AssertionSuccess();
 }
 
-namespace {
-
-Operand OneRow(const std::vector<float>& values) {
-  Operand row(1, static_cast<int64_t>(values.size()));
-  std::copy(values.begin(), values.end(), row.view().row(0));
-  return row;
-}
-
 }  // namespace
+
+testing::AssertionResult Near(const Operand& found, const Operand& wanted,
+                              double tolerance) {
+  return NearRows(found.view(), wanted.view(), tolerance);
+}
 
 testing::AssertionResult Near(const std::vector<float>& found,
                               const std::vector<float>& wanted,
                               double tolerance) {
-  return Near(OneRow(found), OneRow(wanted), tolerance);
+  return NearRows(OneRow(found), OneRow(wanted), tolerance);
+}
+
+testing::AssertionResult Identical(const Operand& found,
+                                   const Operand& wanted) {
+  return IdenticalRows(found.view(), wanted.view());
 }
 
 testing::AssertionResult Identical(const std::vector<float>& found,
                                    const std::vector<float>& wanted) {
-  return Identical(OneRow(found), OneRow(wanted));
+  return IdenticalRows(OneRow(found), OneRow(wanted));
 }
 
 std::unique_ptr<const Matrix> Prepare(Backend& backend, int64_t out, int64_t in,
