@@ -678,10 +678,9 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                               .observer = observer_};
   absl::optional<Payload> prompt = options.prompt;
   if (prompt.has_value()) {
-    if (static_cast<int64_t>(PayloadBytes(*prompt).size()) >
-        Session::kMaxSegmentBytes) {
+    if (PayloadSize(*prompt) > Session::kMaxSegmentBytes) {
       return absl::InvalidArgumentError(
-          absl::StrCat("prompt of ", PayloadBytes(*prompt).size(),
+          absl::StrCat("prompt of ", PayloadSize(*prompt),
                        " bytes, want at most ", Session::kMaxSegmentBytes));
     }
     MNEME_ASSIGN_OR_RETURN(
