@@ -1,38 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
-#include <sched.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <deque>
-#include <fstream>
 #include <limits>
 #include <map>
-#include <set>
-#include <thread>
+#include <string_view>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/random/random.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/errors.h"
-#include "engine/base/log.h"
+#include "engine/base/machine.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/model.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/ops/reference/reference_backend.h"
 #include "engine/runtime/copy_lane.h"
-#include "engine/runtime/generation_task.h"
+#include "engine/runtime/housekeeper.h"
 #include "engine/runtime/scheduler.h"
-#include "engine/runtime/scoring_task.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session.h"
+#include "engine/runtime/session_streams.h"
 
 namespace mneme {
 namespace {
@@ -40,31 +33,6 @@ namespace {
 constexpr size_t kMaxIdLength = 128;
 constexpr size_t kMaxLabels = 64;
 constexpr size_t kMaxLabelLength = 256;
-constexpr size_t kMaxChores = 4096;
-
-// Cores that this process may use.
-int CoreCount() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
-}
-
-// Half of the smaller of the machine's memory and the cgroup's limit.
-int64_t DefaultSessionMemory() {
-  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) *
-                  static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
-  for (const char* path : {"/sys/fs/cgroup/memory.max",
-                           "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream in(path);
-    std::string text;
-    int64_t limit = 0;
-    if (in >> text && absl::SimpleAtoi(text, &limit) && limit > 0) {
-      bytes = std::min(bytes, limit);
-    }
-  }
-  return bytes / 2;
-}
 
 absl::Status CheckId(const std::string& id) {
   bool good = !id.empty() && id.size() <= kMaxIdLength &&
@@ -103,172 +71,6 @@ absl::Status CheckUid(const Session& session, const std::string& uid) {
       {.reason = "EPOCH_FENCED", .metadata = {{"uid", session.uid()}}});
 }
 
-// One thread for what takes longer than a gRPC thread should wait and is no
-// part of a pass.
-class Housekeeper {
- public:
-  Housekeeper() : thread_([this] { Loop(); }) {}
-  ~Housekeeper() {
-    {
-      absl::MutexLock lock(&mutex_);
-      stopping_ = true;
-    }
-    thread_.join();
-  }
-
-  // False if too much waits already.
-  bool Post(std::function<void()> chore) {
-    absl::MutexLock lock(&mutex_);
-    if (chores_.size() >= kMaxChores) return false;
-    chores_.push_back(std::move(chore));
-    return true;
-  }
-
- private:
-  void Loop() {
-    auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return stopping_ || !chores_.empty();
-    };
-    while (true) {
-      std::function<void()> chore;
-      {
-        absl::MutexLock lock(&mutex_, absl::Condition(&ready));
-        if (chores_.empty()) return;  // only when stopping
-        chore = std::move(chores_.front());
-        chores_.pop_front();
-      }
-      chore();
-    }
-  }
-
-  absl::Mutex mutex_;
-  std::deque<std::function<void()>> chores_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
-};
-
-// The tasks whose streams are open.
-class TaskRegistry {
- public:
-  void Add(const std::shared_ptr<Task>& task) {
-    absl::MutexLock lock(&mutex_);
-    tasks_.insert(task);
-  }
-  void Remove(const std::shared_ptr<Task>& task) {
-    absl::MutexLock lock(&mutex_);
-    tasks_.erase(task);
-  }
-  int64_t size() const {
-    absl::MutexLock lock(&mutex_);
-    return static_cast<int64_t>(tasks_.size());
-  }
-  // What is left of them at `deadline`, or nothing sooner.
-  std::vector<std::shared_ptr<Task>> AwaitNone(absl::Time deadline) const {
-    auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return tasks_.empty();
-    };
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
-    return {tasks_.begin(), tasks_.end()};
-  }
-
- private:
-  mutable absl::Mutex mutex_;
-  std::set<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
-};
-
-void WakeLane(Scheduler& scheduler, const Task& task) {
-  std::shared_ptr<Lane> lane = task.lane();
-  if (lane != nullptr) scheduler.Wake(std::move(lane));
-}
-
-class SessionAppendStream final : public AppendStream {
- public:
-  SessionAppendStream(std::shared_ptr<Session> session,
-                      std::shared_ptr<SessionWriter> writer,
-                      AppendOpened opened, Scheduler* scheduler)
-      : session_(std::move(session)),
-        writer_(std::move(writer)),
-        opened_(std::move(opened)),
-        scheduler_(scheduler) {}
-  ~SessionAppendStream() override { session_->CloseWriter(writer_); }
-
-  const AppendOpened& opened() const override { return opened_; }
-  absl::StatusOr<Taken> Write(const Segment& segment) override {
-    absl::StatusOr<Taken> taken = session_->Write(*writer_, segment);
-    if (taken.ok()) scheduler_->Wake(session_);
-    return taken;
-  }
-  AppendProgress progress() const override {
-    return session_->Progress(*writer_);
-  }
-  bool writable() const override { return session_->Writable(*writer_); }
-  absl::Status status() const override {
-    return session_->WriterStatus(*writer_);
-  }
-
- private:
-  const std::shared_ptr<Session> session_;
-  const std::shared_ptr<SessionWriter> writer_;
-  const AppendOpened opened_;
-  Scheduler* const scheduler_;
-};
-
-// What the streams of tasks have in common.
-template <class TaskType, class Base>
-class TaskStream : public Base {
- public:
-  TaskStream(std::shared_ptr<TaskType> task, Scheduler* scheduler,
-             TaskRegistry* registry)
-      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
-  ~TaskStream() override {
-    task_->Detach();
-    Cancel();
-    registry_->Remove(task_);
-  }
-
-  void Cancel() override {
-    task_->Cancel();
-    WakeLane(*scheduler_, *task_);
-  }
-
- protected:
-  template <class Event>
-  absl::optional<Event> PollTask() {
-    bool resume = false;
-    absl::optional<Event> event = task_->Poll(&resume);
-    if (resume) WakeLane(*scheduler_, *task_);
-    return event;
-  }
-
-  const std::shared_ptr<TaskType> task_;
-  Scheduler* const scheduler_;
-  TaskRegistry* const registry_;
-};
-
-class GenerationStream final : public TaskStream<GenerationTask, Generation> {
- public:
-  using TaskStream::TaskStream;
-  absl::optional<GenerateEvent> Poll() override {
-    return PollTask<GenerateEvent>();
-  }
-};
-
-class ScoringStream final : public TaskStream<ScoringTask, Scoring> {
- public:
-  using TaskStream::TaskStream;
-  absl::StatusOr<Offer> Write(const Payload& payload) override {
-    MNEME_ASSIGN_OR_RETURN(const Offer offer, task_->Write(payload));
-    WakeLane(*scheduler_, *task_);
-    return offer;
-  }
-  void FinishInput() override {
-    task_->FinishInput();
-    WakeLane(*scheduler_, *task_);
-  }
-  absl::optional<ScoreEvent> Poll() override { return PollTask<ScoreEvent>(); }
-};
-
 class EngineImpl final : public Engine {
  public:
   EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
@@ -277,7 +79,7 @@ class EngineImpl final : public Engine {
                                               : &no_observer_),
         backend_(std::move(backend)),
         budget_(options.session_memory_bytes > 0 ? options.session_memory_bytes
-                                                 : DefaultSessionMemory()),
+                                                 : MemoryBytes() / 2),
         scheduler_(clock_, observer_) {}
 
   ~EngineImpl() override { Drain(absl::InfinitePast()); }
@@ -317,7 +119,7 @@ class EngineImpl final : public Engine {
   // Gives `task` its memory and its place in `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task,
-                         const absl::optional<Payload>& prompt);
+                         std::string_view prompt);
   void StartOnCopy(const Session& session, std::shared_ptr<Task> task,
                    const SessionState& state, int64_t next_offset);
   absl::Status Rejected(const std::string& model, absl::Status status) const;
@@ -423,7 +225,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.weight_bytes = model.weight_bytes();
   info.state_bytes = model.layout()->state_bytes();
   info.scratch_bytes = model.workspace_bytes(model.max_rows());
-  info.stream_bytes = Session::kStreamBytes;
+  info.stream_bytes = kStreamBytes;
   info.index_bytes = Session::IndexBytes();
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
@@ -612,24 +414,31 @@ absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
   MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Session> session,
                          FindSession(options.session, options.uid));
   MNEME_RETURN_IF_ERROR(Rejected(session->served().name, CheckAdmitting()));
+  absl::StatusOr<ByteBudget::Reservation> reservation =
+      budget_.Reserve(kStreamBytes, "an append stream");
+  if (!reservation.ok()) {
+    return Rejected(session->served().name, reservation.status());
+  }
   AppendOpened opened;
   MNEME_ASSIGN_OR_RETURN(std::shared_ptr<SessionWriter> writer,
                          session->OpenWriter(options, listener, opened));
   scheduler_.Wake(session);
   return std::make_unique<SessionAppendStream>(
-      std::move(session), std::move(writer), std::move(opened), &scheduler_);
+      std::move(session), std::move(writer), std::move(opened),
+      *std::move(reservation), &scheduler_);
 }
 
 absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
                                    const std::shared_ptr<Task>& task,
-                                   const absl::optional<Payload>& prompt) {
-  if (!task->commits()) {
-    MNEME_ASSIGN_OR_RETURN(
-        ByteBudget::Reservation reservation,
-        budget_.Reserve(session->model().layout()->state_bytes(),
-                        "a copy of a session's state"));
-    task->Hold(std::move(reservation));
-  }
+                                   std::string_view prompt) {
+  const int64_t copy_bytes =
+      task->commits() ? 0 : session->model().layout()->state_bytes();
+  MNEME_ASSIGN_OR_RETURN(
+      ByteBudget::Reservation reservation,
+      budget_.Reserve(
+          kStreamBytes + copy_bytes,
+          task->commits() ? "a stream" : "a stream on a copy of a state"));
+  task->Hold(std::move(reservation));
   task->SetLane(session);
   const absl::Status status = session->AddTask(task, prompt);
   if (!status.ok()) {
@@ -676,20 +485,23 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                               .unit = session->unit(),
                               .clock = clock_,
                               .observer = observer_};
-  absl::optional<Payload> prompt = options.prompt;
-  if (prompt.has_value()) {
-    if (PayloadSize(*prompt) > Session::kMaxSegmentBytes) {
+  std::string prompt;
+  if (options.prompt.has_value()) {
+    if (PayloadSize(*options.prompt) > kMaxSegmentBytes) {
       return absl::InvalidArgumentError(
-          absl::StrCat("prompt of ", PayloadSize(*prompt),
-                       " bytes, want at most ", Session::kMaxSegmentBytes));
+          absl::StrCat("prompt of ", PayloadSize(*options.prompt),
+                       " bytes, want at most ", kMaxSegmentBytes));
     }
-    MNEME_ASSIGN_OR_RETURN(
-        std::vector<int32_t> tokens,
-        session->served().Tokens(session->unit(), *prompt, "prompt"));
+    const ServedModel& served = session->served();
+    MNEME_RETURN_IF_ERROR(
+        served.CheckInput(session->unit(), *options.prompt, "prompt"));
+    prompt = PayloadBytes(*options.prompt);
+    std::vector<int32_t> tokens;
+    served.Encode(session->unit(), prompt, tokens);
     setup.prompt_tokens = static_cast<int64_t>(tokens.size());
     if (!options.commit) {
       setup.prompt = std::move(tokens);
-      prompt.reset();
+      prompt.clear();
     }
   }
   if (options.sampling.seed.has_value()) {
@@ -718,8 +530,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
                          .clock = clock_,
                          .observer = observer_},
       listener);
-  MNEME_RETURN_IF_ERROR(
-      Rejected(model_name, StartTask(session, task, absl::nullopt)));
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, "")));
   return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
 }
 

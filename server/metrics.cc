@@ -174,7 +174,8 @@ void Metrics::AddModel(const ModelInfo& info) {
   model.append_bytes =
       counter("mneme_append_bytes_total", "Payload bytes added to histories");
   model.append_tokens =
-      counter("mneme_append_tokens_total", "Tokens added by appends");
+      counter("mneme_append_tokens_total",
+              "Tokens of segments and committed prompts that were taken in");
   model.credit_stalls =
       counter("mneme_credit_stalls_total",
               "Times an append stream waited for credit or for a generation");
@@ -226,13 +227,17 @@ void Metrics::OnPassFailed(std::string_view model) {
 }
 
 void Metrics::OnSegment(std::string_view model, SegmentResult result,
-                        int64_t bytes, int64_t tokens) {
+                        int64_t bytes) {
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->segments[Index(result)]->Increment();
   if (result != SegmentResult::kApplied) return;
   m->append_bytes->Increment(static_cast<double>(bytes));
-  m->append_tokens->Increment(static_cast<double>(tokens));
+}
+
+void Metrics::OnAbsorbed(std::string_view model, int64_t tokens) {
+  const Model* const m = Find(model);
+  if (m != nullptr) m->append_tokens->Increment(static_cast<double>(tokens));
 }
 
 // A first token has no token before it: its `since_last` is zero.

@@ -52,8 +52,9 @@ class Metrics final : public Observer {
   void OnPass(std::string_view model, PassKind kind, int64_t rows,
               int64_t sessions, absl::Duration elapsed) override;
   void OnPassFailed(std::string_view model) override;
-  void OnSegment(std::string_view model, SegmentResult result, int64_t bytes,
-                 int64_t tokens) override;
+  void OnSegment(std::string_view model, SegmentResult result,
+                 int64_t bytes) override;
+  void OnAbsorbed(std::string_view model, int64_t tokens) override;
   void OnTokenGenerated(std::string_view model,
                         absl::Duration since_last) override;
   void OnGenerationFinished(std::string_view model, bool ok,

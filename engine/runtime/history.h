@@ -12,6 +12,11 @@
 
 namespace mneme {
 
+// Bytes of history that one step of an offset stands for.
+inline int64_t UnitBytes(SessionUnit unit) {
+  return unit == SessionUnit::kText ? 1 : 4;
+}
+
 // The account of what a session was given and has said: how much, its digest,
 // and its last bytes, against which a repeated segment is compared. Takes a
 // fixed number of bytes, however long the history is.
@@ -27,7 +32,7 @@ class History {
   SessionUnit unit() const { return unit_; }
   // In the session's unit.
   int64_t next_offset() const { return bytes_ / unit_bytes(); }
-  int64_t unit_bytes() const { return unit_ == SessionUnit::kText ? 1 : 4; }
+  int64_t unit_bytes() const { return UnitBytes(unit_); }
 
   void Add(std::string_view bytes);
 

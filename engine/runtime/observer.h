@@ -29,8 +29,11 @@ class Observer {
   // A pass failed; what it was computing was thrown away.
   virtual void OnPassFailed(std::string_view /*model*/) {}
 
+  // An append brought a segment; `bytes` of it are new.
   virtual void OnSegment(std::string_view /*model*/, SegmentResult /*result*/,
-                         int64_t /*bytes*/, int64_t /*tokens*/) {}
+                         int64_t /*bytes*/) {}
+  // Tokens of segments and of committed prompts that a session took in.
+  virtual void OnAbsorbed(std::string_view /*model*/, int64_t /*tokens*/) {}
 
   virtual void OnTokenGenerated(std::string_view /*model*/,
                                 absl::Duration /*since_last*/) {}

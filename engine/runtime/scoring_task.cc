@@ -9,17 +9,14 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
+#include "engine/runtime/history.h"
 #include "engine/text/sampler.h"
 
 namespace mneme {
 namespace {
 
-// Tokens of input that may wait, and events that may wait for a slow reader.
-constexpr int64_t kMaxInputTokens = int64_t{1} << 18;
+// Events that may wait for a slow reader.
 constexpr size_t kMaxEvents = 64;
-
-// Tokens that share a piece of input, at least.
-constexpr size_t kPieceTokens = 4096;
 
 }  // namespace
 
@@ -34,10 +31,14 @@ bool ScoringTask::done() const {
 }
 
 void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
+  const int64_t unit_bytes = UnitBytes(setup_.unit);
   while (!input_.empty() && state.tail_room() > 0) {
-    Piece& piece = input_.front();
-    while (piece.read < piece.tokens.size() && state.tail_room() > 0) {
-      const int32_t token = piece.tokens[piece.read++];
+    const int64_t bytes =
+        std::min(input_.size(), state.tail_room() * unit_bytes);
+    pulled_.clear();
+    setup_.model->Encode(setup_.unit, input_.bytes().substr(0, bytes), pulled_);
+    input_.Consume(bytes);
+    for (const int32_t token : pulled_) {
       if (state.position() == 0) skip_first_ = true;
       state.PushToken(token);
       unscored_.push_back(token);
@@ -45,9 +46,7 @@ void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
       // Token by token: should the scoring end early, the history is what the
       // state was given and no more.
       history.RecordToken(token, TextOf(token));
-      --input_tokens_;
     }
-    if (piece.read == piece.tokens.size()) input_.pop_front();
   }
 }
 
@@ -79,8 +78,7 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     state.Ask();
   }
   if (cancelled_) {
-    input_.clear();
-    input_tokens_ = 0;
+    input_.Clear();
     input_finished_ = true;
   } else if (events_.size() >= kMaxEvents) {
     paused_ = true;
@@ -151,7 +149,7 @@ void ScoringTask::Finish(const absl::Status& status, int64_t next_offset,
        .position = position,
        .queue_time = queue_time,
        .compute_time = setup_.clock->Monotonic() - arrival_ - queue_time});
-  input_.clear();
+  input_.Clear();
   done_ = true;
 }
 
@@ -167,28 +165,26 @@ void ScoringTask::Cancel() {
 }
 
 absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
-  MNEME_ASSIGN_OR_RETURN(
-      std::vector<int32_t> tokens,
-      setup_.model->Tokens(setup_.unit, payload, "score input"));
-  if (tokens.empty()) {
+  MNEME_RETURN_IF_ERROR(
+      setup_.model->CheckInput(setup_.unit, payload, "score input"));
+  const int64_t bytes = PayloadSize(payload);
+  if (bytes == 0) {
     return absl::InvalidArgumentError(
         "score input: found nothing, want at least one byte or token");
+  }
+  if (bytes > kMaxSegmentBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("score input: a message of ", bytes,
+                     " bytes, want at most ", kMaxSegmentBytes));
   }
   absl::MutexLock lock(&mutex_);
   if (input_finished_) {
     return absl::FailedPreconditionError("score input after its end");
   }
-  const int64_t count = static_cast<int64_t>(tokens.size());
-  if (input_tokens_ > 0 && input_tokens_ + count > kMaxInputTokens) {
+  if (!input_.empty() && input_.size() + bytes > kMaxInflightBytes) {
     return Offer::kLater;
   }
-  input_tokens_ += count;
-  if (!input_.empty() && input_.back().tokens.size() < kPieceTokens) {
-    std::vector<int32_t>& last = input_.back().tokens;
-    last.insert(last.end(), tokens.begin(), tokens.end());
-  } else {
-    input_.push_back({.tokens = std::move(tokens)});
-  }
+  input_.Append(PayloadBytes(payload));
   return Offer::kTaken;
 }
 

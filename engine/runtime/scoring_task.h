@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/clock.h"
+#include "engine/runtime/byte_queue.h"
 #include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
 #include "engine/runtime/served_model.h"
@@ -54,13 +55,6 @@ class ScoringTask final : public Task {
   void Detach() { notifier_.Detach(); }
 
  private:
-  // Small messages share a piece, so that many of them take no more room than
-  // a few.
-  struct Piece {
-    std::vector<int32_t> tokens;
-    size_t read = 0;
-  };
-
   void PullInput(SessionState& state, HistorySink& history)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The bytes of a token in a text session.
@@ -82,8 +76,8 @@ class ScoringTask final : public Task {
   std::vector<ScoreEvent::Token> scored_;
 
   mutable absl::Mutex mutex_;
-  std::deque<Piece> input_ ABSL_GUARDED_BY(mutex_);
-  int64_t input_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  ByteQueue input_ ABSL_GUARDED_BY(mutex_);  // as the history counts it
+  std::vector<int32_t> pulled_ ABSL_GUARDED_BY(mutex_);  // PullInput's own
   bool input_finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;

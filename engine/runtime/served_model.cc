@@ -2,12 +2,13 @@
 #include "engine/runtime/served_model.h"
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/coding.h"
 #include "engine/base/errors.h"
 
 namespace mneme {
 
-absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
-    SessionUnit unit, const Payload& payload, const char* what) const {
+absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
+                                     const std::string& what) const {
   const auto* text = std::get_if<std::string>(&payload);
   if ((unit == SessionUnit::kText) != (text != nullptr)) {
     return WithReason(
@@ -19,11 +20,7 @@ absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
          .metadata = {{"found", text != nullptr ? "TEXT" : "TOKENS"},
                       {"expected", text != nullptr ? "TOKENS" : "TEXT"}}});
   }
-  if (text != nullptr) {
-    std::vector<int32_t> tokens;
-    tokenizer->Encode(*text, tokens);
-    return tokens;
-  }
+  if (text != nullptr) return absl::OkStatus();
   const auto& tokens = std::get<std::vector<int32_t>>(payload);
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= model->config().vocab_size) {
@@ -33,7 +30,18 @@ absl::StatusOr<std::vector<int32_t>> ServedModel::Tokens(
                         {.reason = "BAD_FIELD", .metadata = {}});
     }
   }
-  return tokens;
+  return absl::OkStatus();
+}
+
+void ServedModel::Encode(SessionUnit unit, std::string_view bytes,
+                         std::vector<int32_t>& tokens) const {
+  if (unit == SessionUnit::kText) {
+    tokenizer->Encode(bytes, tokens);
+    return;
+  }
+  for (size_t i = 0; i < bytes.size(); i += 4) {
+    tokens.push_back(static_cast<int32_t>(DecodeFixed32(&bytes[i])));
+  }
 }
 
 }  // namespace mneme

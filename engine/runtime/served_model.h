@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/model/model.h"
 #include "engine/runtime/types.h"
@@ -28,12 +29,17 @@ struct ServedModel {
                                       : absl::Span<const uint8_t>();
   }
 
-  // The tokens of input for a session of `unit`. Errors name `what`:
+  // Whether `payload` can be input of a session of `unit`. Errors name `what`:
   // FAILED_PRECONDITION (WRONG_UNIT) for a payload of the other unit,
-  // INVALID_ARGUMENT for an id that the model does not have.
-  absl::StatusOr<std::vector<int32_t>> Tokens(SessionUnit unit,
-                                              const Payload& payload,
-                                              const char* what) const;
+  // INVALID_ARGUMENT (BAD_FIELD) for an id that the model does not have.
+  absl::Status CheckInput(SessionUnit unit, const Payload& payload,
+                          const std::string& what) const;
+
+  // Appends the tokens of checked input to `tokens`, given what it is to a
+  // history: text, or ids of four bytes each. A token takes at least
+  // UnitBytes(unit) bytes.
+  void Encode(SessionUnit unit, std::string_view bytes,
+              std::vector<int32_t>& tokens) const;
 };
 
 }  // namespace mneme

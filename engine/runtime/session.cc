@@ -22,13 +22,6 @@ std::string Hex(uint32_t value) {
   return absl::StrCat(absl::Hex(value, absl::kZeroPad8));
 }
 
-// Tokens that share a piece of input, at least.
-constexpr size_t kPieceTokens = 4096;
-
-int64_t CreditOf(std::string_view bytes) {
-  return static_cast<int64_t>(bytes.size());
-}
-
 }  // namespace
 
 // What a task that commits writes down goes straight into the account. Used
@@ -81,7 +74,7 @@ absl::Status Session::CheckAlive() const {
 }
 
 int64_t Session::AbsorbedOffset() const {
-  return history_.next_offset() - input_bytes_ / history_.unit_bytes();
+  return history_.next_offset() - input_.size() / history_.unit_bytes();
 }
 
 SessionInfo Session::InfoLocked() const {
@@ -142,8 +135,8 @@ std::vector<std::shared_ptr<Task>> Session::Delete() {
   {
     absl::MutexLock lock(&mutex_);
     deleted_ = true;
-    input_.clear();
-    input_bytes_ = 0;
+    input_.Clear();
+    input_.Reserve(0);
     writer = std::move(writer_);
     if (writer != nullptr) writer->status = Deleted(id());
     for (const std::weak_ptr<Task>& copy : copies_) {
@@ -164,24 +157,18 @@ void Session::CountTokens() {
 
 // -- Lane --------------------------------------------------------------------
 
-bool Session::PullInput() {
+int64_t Session::PullInput() {
   SessionState& state = *setup_.state;
-  bool absorbed = false;
+  const int64_t unit_bytes = history_.unit_bytes();
+  int64_t absorbed = 0;
   while (!input_.empty() && state.tail_room() > 0) {
-    Piece& piece = input_.front();
-    const size_t left = piece.tokens.size() - piece.read;
-    const size_t count =
-        std::min<size_t>(left, static_cast<size_t>(state.tail_room()));
-    for (size_t i = 0; i < count; ++i) {
-      state.PushToken(piece.tokens[piece.read++]);
-    }
-    // Credit comes back in proportion; all of it with the last token.
-    const int64_t credit =
-        piece.credit * static_cast<int64_t>(count) / static_cast<int64_t>(left);
-    piece.credit -= credit;
-    input_bytes_ -= credit;
-    if (piece.read == piece.tokens.size()) input_.pop_front();
-    absorbed = true;
+    const int64_t bytes =
+        std::min(input_.size(), state.tail_room() * unit_bytes);
+    pulled_.clear();
+    setup_.model->Encode(unit(), input_.bytes().substr(0, bytes), pulled_);
+    for (const int32_t token : pulled_) state.PushToken(token);
+    input_.Consume(bytes);
+    absorbed += static_cast<int64_t>(pulled_.size());
   }
   CountTokens();
   return absorbed;
@@ -194,7 +181,7 @@ void Session::PopTask(std::vector<std::shared_ptr<Task>>& done) {
   update_time_ = setup_.clock->Now();
 }
 
-Demand Session::PlanLocked(bool& absorbed,
+Demand Session::PlanLocked(int64_t& absorbed, bool& progress,
                            std::vector<std::shared_ptr<Task>>& done) {
   if (leased_) return {};
   SessionState& state = *setup_.state;
@@ -208,7 +195,7 @@ Demand Session::PlanLocked(bool& absorbed,
   }
   while (!stalled_) {
     if (settled() && readers_waiting_ > 0) return {};
-    absorbed = PullInput() || absorbed;
+    absorbed += PullInput();
     const bool task_is_next = !tasks_.empty() && input_.empty();
     if (!settled() && !(task_is_next && tasks_.front()->commits())) {
       task_pass_ = false;
@@ -220,7 +207,7 @@ Demand Session::PlanLocked(bool& absorbed,
       tasks_.pop_front();
       copies_.push_back(task);
       start_on_copy_(*this, task, state, history_.next_offset());
-      absorbed = true;  // so that the writer, which waited, is told
+      progress = true;  // the writer waited for it
       continue;
     }
     const Demand demand = task->Plan(state, sink);
@@ -235,15 +222,17 @@ Demand Session::PlanLocked(bool& absorbed,
 }
 
 Demand Session::Plan() {
-  bool absorbed = false;
+  int64_t absorbed = 0;
+  bool progress = false;  // besides
   std::vector<std::shared_ptr<Task>> done;
   Demand demand;
   std::shared_ptr<SessionWriter> writer;
   {
     absl::MutexLock lock(&mutex_);
-    demand = PlanLocked(absorbed, done);
-    if (absorbed || !done.empty()) writer = writer_;
+    demand = PlanLocked(absorbed, progress, done);
+    if (absorbed > 0 || progress || !done.empty()) writer = writer_;
   }
+  if (absorbed > 0) setup_.observer->OnAbsorbed(served().name, absorbed);
   for (const std::shared_ptr<Task>& task : done) task->Notify();
   if (writer != nullptr) writer->notifier.Notify();
   return demand;
@@ -282,6 +271,7 @@ void Session::Complete(const absl::Status& status, ConstRows logits) {
       }
       if (writer_ != nullptr) writer_->status = status;
       failed_writer = std::move(writer_);
+      input_.Reserve(0);
     }
     CountTokens();
     update_time_ = setup_.clock->Now();
@@ -325,6 +315,7 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
                       .metadata = {{"epoch", absl::StrCat(epoch_)}}});
     }
     stalled_ = false;
+    input_.Reserve(kMaxInflightBytes);
     writer->position_at_open = position_;
     writer_ = writer;
     opened.uid = uid();
@@ -344,7 +335,9 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
 void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
   writer->notifier.Detach();
   absl::MutexLock lock(&mutex_);
-  if (writer_ == writer) writer_ = nullptr;
+  if (writer_ != writer) return;
+  writer_ = nullptr;
+  input_.Reserve(0);
 }
 
 const Task* Session::CommittingTask() const {
@@ -356,19 +349,12 @@ const Task* Session::CommittingTask() const {
 
 bool Session::HasRoomFor(int64_t bytes) const {
   return tasks_.empty() &&
-         (input_bytes_ == 0 || input_bytes_ + bytes <= kMaxInflightBytes);
+         (input_.empty() || input_.size() + bytes <= kMaxInflightBytes);
 }
 
-void Session::Accept(std::string_view bytes, std::vector<int32_t> tokens) {
+void Session::Accept(std::string_view bytes) {
   history_.Add(bytes);
-  input_bytes_ += CreditOf(bytes);
-  if (!input_.empty() && input_.back().tokens.size() < kPieceTokens) {
-    Piece& last = input_.back();
-    last.tokens.insert(last.tokens.end(), tokens.begin(), tokens.end());
-    last.credit += CreditOf(bytes);
-  } else {
-    input_.push_back({.tokens = std::move(tokens), .credit = CreditOf(bytes)});
-  }
+  input_.Append(bytes);
   update_time_ = setup_.clock->Now();
   stalled_ = false;
 }
@@ -378,7 +364,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   Observer& observer = *setup_.observer;
   const std::string& model = setup_.model->name;
   auto rejected = [&](SegmentResult result, absl::Status status) {
-    observer.OnSegment(model, result, 0, 0);
+    observer.OnSegment(model, result, 0);
     return status;
   };
 
@@ -394,8 +380,9 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   }
 
   // What can be said of the segment by itself.
-  std::string bytes = PayloadBytes(segment.payload);
-  if (CreditOf(bytes) > kMaxSegmentBytes) {
+  const std::string bytes = PayloadBytes(segment.payload);
+  const auto size = static_cast<int64_t>(bytes.size());
+  if (size > kMaxSegmentBytes) {
     return rejected(
         SegmentResult::kRejected,
         WithReason(absl::InvalidArgumentError(absl::StrCat(
@@ -425,16 +412,16 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                                    {"expected", Hex(*segment.crc32c)}}}));
     }
   }
-  absl::StatusOr<std::vector<int32_t>> tokens = setup_.model->Tokens(
-      unit(), segment.payload,
-      absl::StrCat("segment at offset ", segment.offset).c_str());
-  if (!tokens.ok()) {
-    return rejected(SegmentResult::kRejected, tokens.status());
+  if (const absl::Status status = setup_.model->CheckInput(
+          unit(), segment.payload,
+          absl::StrCat("segment at offset ", segment.offset));
+      !status.ok()) {
+    return rejected(SegmentResult::kRejected, status);
   }
 
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(writer.status);
-  if (!HasRoomFor(CreditOf(bytes))) {
+  if (!HasRoomFor(size)) {
     taken.offer = Offer::kLater;
     return taken;
   }
@@ -452,7 +439,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   }
   // What the session has already has to be the same.
   const int64_t known_bytes =
-      std::min<int64_t>((next - segment.offset) * unit_bytes, CreditOf(bytes));
+      std::min((next - segment.offset) * unit_bytes, size);
   if (known_bytes > 0) {
     taken.duplicate = true;
     switch (history_.Compare(segment.offset,
@@ -473,24 +460,12 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                                      {"next_offset", absl::StrCat(next)}}}));
     }
   }
-  if (known_bytes == CreditOf(bytes)) {
-    observer.OnSegment(model, SegmentResult::kDuplicate, 0, 0);
+  if (known_bytes == size) {
+    observer.OnSegment(model, SegmentResult::kDuplicate, 0);
     return taken;
   }
-  const int64_t fresh_bytes = CreditOf(bytes) - known_bytes;
-  if (known_bytes > 0) {
-    bytes.erase(0, known_bytes);
-    tokens->clear();
-    if (unit() == SessionUnit::kText) {
-      setup_.model->tokenizer->Encode(bytes, *tokens);
-    } else {
-      const auto& all = std::get<std::vector<int32_t>>(segment.payload);
-      tokens->assign(all.begin() + known_bytes / unit_bytes, all.end());
-    }
-  }
-  observer.OnSegment(model, SegmentResult::kApplied, fresh_bytes,
-                     static_cast<int64_t>(tokens->size()));
-  Accept(bytes, *std::move(tokens));
+  Accept(std::string_view(bytes).substr(known_bytes));
+  observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
   return taken;
 }
 
@@ -515,14 +490,7 @@ AppendProgress Session::Progress(const SessionWriter& writer) const {
 // -- Tasks -------------------------------------------------------------------
 
 absl::Status Session::AddTask(std::shared_ptr<Task> task,
-                              const absl::optional<Payload>& prompt) {
-  std::vector<int32_t> tokens;
-  std::string bytes;
-  if (prompt.has_value()) {
-    MNEME_ASSIGN_OR_RETURN(tokens,
-                           setup_.model->Tokens(unit(), *prompt, "prompt"));
-    bytes = PayloadBytes(*prompt);
-  }
+                              std::string_view prompt) {
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
   const Task* const writing = CommittingTask();
@@ -547,7 +515,7 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task,
                          " requests wait or run already")),
         {.reason = "QUEUE_FULL", .metadata = {}});
   }
-  if (!tokens.empty()) Accept(bytes, std::move(tokens));
+  if (!prompt.empty()) Accept(prompt);
   stalled_ = false;
   tasks_.push_back(std::move(task));
   return absl::OkStatus();

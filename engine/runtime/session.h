@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -29,6 +30,7 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/clock.h"
+#include "engine/runtime/byte_queue.h"
 #include "engine/runtime/history.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/notifier.h"
@@ -49,14 +51,6 @@ struct SessionWriter {
 
 class Session final : public Lane {
  public:
-  // Payload bytes that may wait to be absorbed; a token counts 4. One segment
-  // may be longer than that, but then has to wait until nothing else does.
-  static constexpr int64_t kMaxInflightBytes = 64 << 10;
-  static constexpr int64_t kMaxSegmentBytes = 1 << 20;
-  // What an open stream may add: input as token ids, one for each byte, and
-  // a segment that is being read and one that waits for credit.
-  static constexpr int64_t kStreamBytes =
-      4 * kMaxSegmentBytes + 2 * kMaxSegmentBytes;
   // Tasks that may wait for their turn or work on copies.
   static constexpr size_t kMaxTasks = 64;
 
@@ -126,23 +120,15 @@ class Session final : public Lane {
   absl::Status WriterStatus(const SessionWriter& writer) const;
   AppendProgress Progress(const SessionWriter& writer) const;
 
-  // Puts `task` behind what waits, after `prompt` for one that commits. The
-  // position and the offset where its output will begin are not known yet.
+  // Puts `task` behind what waits, after `prompt`: checked input, as it is to
+  // the history, of one that commits. The position and the offset where its
+  // output will begin are not known yet.
   // ABORTED (SESSION_BUSY) if it commits and another that commits
   // is there; RESOURCE_EXHAUSTED (QUEUE_FULL).
-  absl::Status AddTask(std::shared_ptr<Task> task,
-                       const absl::optional<Payload>& prompt);
+  absl::Status AddTask(std::shared_ptr<Task> task, std::string_view prompt);
 
  private:
   class Sink;
-
-  // Segments that wait to be absorbed; small ones share a piece, so that
-  // many of them take no more room than a few.
-  struct Piece {
-    std::vector<int32_t> tokens;
-    size_t read = 0;
-    int64_t credit = 0;  // bytes that are given back while it is read
-  };
 
   bool settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return setup_.state->tail_room() > 0;
@@ -155,12 +141,13 @@ class Session final : public Lane {
   // Takes the first task off, which is done or failed.
   void PopTask(std::vector<std::shared_ptr<Task>>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Demand PlanLocked(bool& absorbed, std::vector<std::shared_ptr<Task>>& done)
+  Demand PlanLocked(int64_t& absorbed, bool& progress,
+                    std::vector<std::shared_ptr<Task>>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool PullInput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fills the tail from the queue; tokens that it took.
+  int64_t PullInput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes input into the account of the history and into the queue.
-  void Accept(std::string_view bytes, std::vector<int32_t> tokens)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Accept(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -181,10 +168,10 @@ class Session final : public Lane {
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::Time update_time_ ABSL_GUARDED_BY(mutex_);
   History history_ ABSL_GUARDED_BY(mutex_);
-  std::deque<Piece> input_ ABSL_GUARDED_BY(mutex_);
-  int64_t input_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // unread, as credit
-  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;     // tokens absorbed
-  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
+  ByteQueue input_ ABSL_GUARDED_BY(mutex_);  // accepted, not yet absorbed
+  std::vector<int32_t> pulled_ ABSL_GUARDED_BY(mutex_);  // PullInput's own
+  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;         // tokens absorbed
+  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;      // of them in the tail
   std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
   // Those that went on to work on a copy, while they live.

@@ -56,7 +56,7 @@ class Task {
     return aborted_;
   }
 
-  // Memory for the copy of a state that it works on, if it does.
+  // Memory for its stream, and for the copy of a state that it works on.
   void Hold(ByteBudget::Reservation reservation) {
     reservation_ = std::move(reservation);
   }

@@ -16,6 +16,14 @@
 
 namespace mneme {
 
+// Payload bytes that may wait to be absorbed; a token counts 4. One segment
+// may be longer than that, but then has to wait until nothing else does.
+inline constexpr int64_t kMaxInflightBytes = 64 << 10;
+inline constexpr int64_t kMaxSegmentBytes = 1 << 20;
+// What an open stream may add: what waits, and one segment, which is being
+// read, waits for room or is what waits.
+inline constexpr int64_t kStreamBytes = kMaxInflightBytes + kMaxSegmentBytes;
+
 // What a session's offsets count.
 enum class SessionUnit { kText, kTokens };  // bytes, tokens
 

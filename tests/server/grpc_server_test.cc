@@ -114,8 +114,9 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
   GenerateStats stats;
   stats.generated_tokens = 2;
   metrics_.OnPass("tiny", PassKind::kStep, 3, 2, absl::Milliseconds(10));
-  metrics_.OnSegment("tiny", SegmentResult::kApplied, 10, 9);
-  metrics_.OnSegment("tiny", SegmentResult::kDuplicate, 10, 9);
+  metrics_.OnSegment("tiny", SegmentResult::kApplied, 10);
+  metrics_.OnAbsorbed("tiny", 9);
+  metrics_.OnSegment("tiny", SegmentResult::kDuplicate, 0);
   metrics_.OnTokenGenerated("tiny", absl::ZeroDuration());
   metrics_.OnTokenGenerated("tiny", absl::Milliseconds(20));
   metrics_.OnGenerationFinished("tiny", true, FinishReason::kLength, stats);

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The streams of streams.h, over a session and its scheduler.
+#ifndef MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
+#define MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "engine/base/byte_budget.h"
+#include "engine/base/status_macros.h"
+#include "engine/runtime/generation_task.h"
+#include "engine/runtime/scheduler.h"
+#include "engine/runtime/scoring_task.h"
+#include "engine/runtime/session.h"
+#include "engine/runtime/streams.h"
+
+namespace mneme {
+
+// The tasks whose streams are open.
+class TaskRegistry {
+ public:
+  void Add(const std::shared_ptr<Task>& task) {
+    absl::MutexLock lock(&mutex_);
+    tasks_.insert(task);
+  }
+  void Remove(const std::shared_ptr<Task>& task) {
+    absl::MutexLock lock(&mutex_);
+    tasks_.erase(task);
+  }
+  int64_t size() const {
+    absl::MutexLock lock(&mutex_);
+    return static_cast<int64_t>(tasks_.size());
+  }
+  // What is left of them at `deadline`, or nothing sooner.
+  std::vector<std::shared_ptr<Task>> AwaitNone(absl::Time deadline) const {
+    auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return tasks_.empty();
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+    return {tasks_.begin(), tasks_.end()};
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::set<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Has what drives `task` planned again, if anything does.
+inline void WakeLane(Scheduler& scheduler, const Task& task) {
+  std::shared_ptr<Lane> lane = task.lane();
+  if (lane != nullptr) scheduler.Wake(std::move(lane));
+}
+
+class SessionAppendStream final : public AppendStream {
+ public:
+  SessionAppendStream(std::shared_ptr<Session> session,
+                      std::shared_ptr<SessionWriter> writer,
+                      AppendOpened opened, ByteBudget::Reservation reservation,
+                      Scheduler* scheduler)
+      : session_(std::move(session)),
+        writer_(std::move(writer)),
+        opened_(std::move(opened)),
+        reservation_(std::move(reservation)),
+        scheduler_(scheduler) {}
+  ~SessionAppendStream() override { session_->CloseWriter(writer_); }
+
+  const AppendOpened& opened() const override { return opened_; }
+  absl::StatusOr<Taken> Write(const Segment& segment) override {
+    absl::StatusOr<Taken> taken = session_->Write(*writer_, segment);
+    if (taken.ok()) scheduler_->Wake(session_);
+    return taken;
+  }
+  AppendProgress progress() const override {
+    return session_->Progress(*writer_);
+  }
+  bool writable() const override { return session_->Writable(*writer_); }
+  absl::Status status() const override {
+    return session_->WriterStatus(*writer_);
+  }
+
+ private:
+  const std::shared_ptr<Session> session_;
+  const std::shared_ptr<SessionWriter> writer_;
+  const AppendOpened opened_;
+  const ByteBudget::Reservation reservation_;
+  Scheduler* const scheduler_;
+};
+
+// What the streams of tasks have in common.
+template <class TaskType, class Base>
+class TaskStream : public Base {
+ public:
+  TaskStream(std::shared_ptr<TaskType> task, Scheduler* scheduler,
+             TaskRegistry* registry)
+      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
+  ~TaskStream() override {
+    task_->Detach();
+    Cancel();
+    registry_->Remove(task_);
+  }
+
+  void Cancel() override {
+    task_->Cancel();
+    WakeLane(*scheduler_, *task_);
+  }
+
+ protected:
+  template <class Event>
+  absl::optional<Event> PollTask() {
+    bool resume = false;
+    absl::optional<Event> event = task_->Poll(&resume);
+    if (resume) WakeLane(*scheduler_, *task_);
+    return event;
+  }
+
+  const std::shared_ptr<TaskType> task_;
+  Scheduler* const scheduler_;
+  TaskRegistry* const registry_;
+};
+
+class GenerationStream final : public TaskStream<GenerationTask, Generation> {
+ public:
+  using TaskStream::TaskStream;
+  absl::optional<GenerateEvent> Poll() override {
+    return PollTask<GenerateEvent>();
+  }
+};
+
+class ScoringStream final : public TaskStream<ScoringTask, Scoring> {
+ public:
+  using TaskStream::TaskStream;
+  absl::StatusOr<Offer> Write(const Payload& payload) override {
+    MNEME_ASSIGN_OR_RETURN(const Offer offer, task_->Write(payload));
+    WakeLane(*scheduler_, *task_);
+    return offer;
+  }
+  void FinishInput() override {
+    task_->FinishInput();
+    WakeLane(*scheduler_, *task_);
+  }
+  absl::optional<ScoreEvent> Poll() override { return PollTask<ScoreEvent>(); }
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
