@@ -9,13 +9,14 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/random/random.h"
-#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/errors.h"
 #include "engine/base/machine.h"
+#include "engine/base/resource_id.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/model.h"
 #include "engine/ops/cpu/cpu_backend.h"
@@ -30,37 +31,42 @@
 namespace mneme {
 namespace {
 
-constexpr size_t kMaxIdLength = 128;
 constexpr size_t kMaxLabels = 64;
 constexpr size_t kMaxLabelLength = 256;
 
-absl::Status CheckId(const std::string& id) {
-  bool good = !id.empty() && id.size() <= kMaxIdLength &&
-              absl::ascii_isalnum(static_cast<unsigned char>(id[0]));
-  for (const char c : id) {
-    good = good && (absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
-                    c == '.' || c == '_' || c == '-');
-  }
-  if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("session id \"", id.substr(0, kMaxIdLength),
-                   "\": want [A-Za-z0-9][A-Za-z0-9._-]{0,127}"));
+absl::Status CheckId(const std::string& field, const std::string& id) {
+  if (IsResourceId(id)) return absl::OkStatus();
+  return BadField(field,
+                  absl::StrCat("found \"", absl::CHexEscape(id.substr(0, 256)),
+                               "\", wanted ", kResourceIdPattern));
 }
 
 absl::Status CheckLabels(const std::map<std::string, std::string>& labels) {
+  constexpr char kField[] = "session.labels";
   if (labels.size() > kMaxLabels) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "labels: found ", labels.size(), ", want at most ", kMaxLabels));
+    return BadField(kField, absl::StrCat("found ", labels.size(), ", wanted ",
+                                         kMaxLabels, " at most"));
   }
   for (const auto& [key, value] : labels) {
     if (key.empty() || key.size() > kMaxLabelLength ||
         value.size() > kMaxLabelLength) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "label \"", key.substr(0, kMaxLabelLength), "\": want a key of 1 to ",
-          kMaxLabelLength, " bytes and a value of at most ", kMaxLabelLength));
+      return BadField(
+          kField,
+          absl::StrCat("found \"", key.substr(0, kMaxLabelLength), "\" of ",
+                       value.size(), " bytes, wanted a key of 1 to ",
+                       kMaxLabelLength, " bytes and a value of at most ",
+                       kMaxLabelLength));
     }
   }
   return absl::OkStatus();
+}
+
+// The size of a prompt.
+absl::Status CheckPrompt(const Payload& prompt) {
+  const int64_t bytes = PayloadSize(prompt);
+  if (bytes <= kMaxSegmentBytes) return absl::OkStatus();
+  return BadField("prompt", absl::StrCat("found ", bytes, " bytes, wanted ",
+                                         kMaxSegmentBytes, " at most"));
 }
 
 absl::Status CheckUid(const Session& session, const std::string& uid) {
@@ -120,7 +126,7 @@ class EngineImpl final : public Engine {
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task,
                          std::string_view prompt);
-  void StartOnCopy(const Session& session, std::shared_ptr<Task> task,
+  void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
                    const SessionState& state, int64_t next_offset);
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
@@ -171,7 +177,7 @@ absl::Status EngineImpl::CheckAdmitting() const {
 
 absl::Status EngineImpl::LoadModel(const std::string& name,
                                    const std::string& directory) {
-  MNEME_RETURN_IF_ERROR(CheckId(name));
+  MNEME_RETURN_IF_ERROR(CheckId("name", name));
   {
     absl::MutexLock lock(&mutex_);
     if (models_.count(name) != 0) {
@@ -275,7 +281,7 @@ absl::StatusOr<std::shared_ptr<Session>> EngineImpl::FindSession(
   }
   if (session == nullptr) {
     return absl::NotFoundError(
-        absl::StrCat("session ", id.substr(0, kMaxIdLength), " is not there"));
+        absl::StrCat("session ", id.substr(0, 128), " is not there"));
   }
   MNEME_RETURN_IF_ERROR(CheckUid(*session, uid));
   return session;
@@ -285,7 +291,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
     const CreateSessionOptions& options) {
   MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
   const std::string id = options.id.empty() ? RandomHex(1) : options.id;
-  MNEME_RETURN_IF_ERROR(CheckId(id));
+  MNEME_RETURN_IF_ERROR(CheckId("session_id", id));
   MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                          FindModel(options.model));
@@ -293,9 +299,9 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
   const SessionUnit unit = options.unit.value_or(
       has_text ? SessionUnit::kText : SessionUnit::kTokens);
   if (unit == SessionUnit::kText && !has_text) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unit of session ", id, ": model ", model->name,
-                     " has no tokenizer, want TOKENS"));
+    return BadField("session.unit",
+                    absl::StrCat("found TEXT, wanted TOKENS: model ",
+                                 model->name, " has no tokenizer"));
   }
   const auto exists = [&] {
     return absl::AlreadyExistsError(
@@ -321,9 +327,9 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
                      .reservation = *std::move(reservation),
                      .clock = clock_,
                      .observer = observer_},
-      [this](const Session& from, std::shared_ptr<Task> task,
+      [this](const Session& from, const std::shared_ptr<Task>& task,
              const SessionState& from_state, int64_t next_offset) {
-        StartOnCopy(from, std::move(task), from_state, next_offset);
+        StartOnCopy(from, task, from_state, next_offset);
       });
   {
     absl::MutexLock lock(&mutex_);
@@ -440,7 +446,7 @@ absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
           task->commits() ? "a stream" : "a stream on a copy of a state"));
   task->Hold(std::move(reservation));
   task->SetLane(session);
-  const absl::Status status = session->AddTask(task, prompt);
+  absl::Status status = session->AddTask(task, prompt);
   if (!status.ok()) {
     task->SetLane(nullptr);
     return status;
@@ -450,7 +456,8 @@ absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
   return absl::OkStatus();
 }
 
-void EngineImpl::StartOnCopy(const Session& session, std::shared_ptr<Task> task,
+void EngineImpl::StartOnCopy(const Session& session,
+                             const std::shared_ptr<Task>& task,
                              const SessionState& state, int64_t next_offset) {
   auto lane = std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
                                          next_offset, state.Clone(), task);
@@ -461,13 +468,13 @@ void EngineImpl::StartOnCopy(const Session& session, std::shared_ptr<Task> task,
 absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
     const GenerateOptions& options, StreamListener* listener) {
   if (options.max_tokens < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max_tokens is ", options.max_tokens, ", want at least 1"));
+    return BadField("max_tokens", absl::StrCat("found ", options.max_tokens,
+                                               ", wanted at least 1"));
   }
   const float temperature = options.sampling.temperature;
   if (!(temperature >= 0.0f && temperature <= 100.0f)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("temperature is ", temperature, ", want 0 to 100"));
+    return BadField("sampling.temperature",
+                    absl::StrCat("found ", temperature, ", wanted 0 to 100"));
   }
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
                          FindSession(options.session, options.uid));
@@ -476,8 +483,9 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
   const int64_t vocab_size = session->model().config().vocab_size;
   for (const int32_t token : options.stop_tokens) {
     if (token < 0 || token >= vocab_size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("stop token ", token, ", want 0 to ", vocab_size - 1));
+      return BadField(
+          "stop_token_ids",
+          absl::StrCat("found ", token, ", wanted 0 to ", vocab_size - 1));
     }
   }
 
@@ -487,11 +495,7 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                               .observer = observer_};
   std::string prompt;
   if (options.prompt.has_value()) {
-    if (PayloadSize(*options.prompt) > kMaxSegmentBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("prompt of ", PayloadSize(*options.prompt),
-                       " bytes, want at most ", kMaxSegmentBytes));
-    }
+    MNEME_RETURN_IF_ERROR(CheckPrompt(*options.prompt));
     const ServedModel& served = session->served();
     MNEME_RETURN_IF_ERROR(
         served.CheckInput(session->unit(), *options.prompt, "prompt"));

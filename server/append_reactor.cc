@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/errors.h"
 #include "server/convert.h"
 #include "server/status.h"
 

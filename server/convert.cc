@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "server/names.h"
@@ -14,12 +15,9 @@
 namespace mneme::server {
 namespace {
 
-constexpr int64_t kMaxPieceBytes = 1 << 20;
-constexpr int64_t kMaxPieceTokens = 262144;
 constexpr int64_t kDefaultMaxTokens = 256;
 constexpr int kMaxStopTokens = 64;
 constexpr size_t kMaxClientIdBytes = 128;
-constexpr float kMaxTemperature = 100;
 constexpr size_t kEtagDigits = 16;
 
 v1::Session::Unit ToProto(SessionUnit unit) {
@@ -68,24 +66,8 @@ v1::GenerateStats ToProto(const GenerateStats& stats) {
   return out;
 }
 
-absl::StatusOr<Payload> TakeText(std::string* text, const std::string& field) {
-  const auto bytes = static_cast<int64_t>(text->size());
-  if (bytes == 0 || bytes > kMaxPieceBytes) {
-    return BadField(field, absl::StrCat("found ", bytes, " bytes, wanted 1 to ",
-                                        kMaxPieceBytes));
-  }
-  return Payload(std::move(*text));
-}
-
-absl::StatusOr<Payload> TakeTokens(const v1::TokenIds& tokens,
-                                   const std::string& field) {
-  if (tokens.ids_size() == 0 || tokens.ids_size() > kMaxPieceTokens) {
-    return BadField(field,
-                    absl::StrCat("found ", tokens.ids_size(),
-                                 " tokens, wanted 1 to ", kMaxPieceTokens));
-  }
-  return Payload(
-      std::vector<int32_t>(tokens.ids().begin(), tokens.ids().end()));
+Payload TakeTokens(const v1::TokenIds& tokens) {
+  return std::vector<int32_t>(tokens.ids().begin(), tokens.ids().end());
 }
 
 // Names the first field of `sampling` that is set and not supported.
@@ -104,14 +86,6 @@ absl::Status CheckSampling(const v1::SamplingParams& sampling) {
   };
   for (const auto& [set, field] : unsupported) {
     if (set) return UnsupportedField(absl::StrCat("sampling.", field));
-  }
-  if (sampling.has_temperature()) {
-    const float temperature = sampling.temperature();
-    if (!(temperature >= 0 && temperature <= kMaxTemperature)) {
-      return BadField("sampling.temperature",
-                      absl::StrCat("found ", temperature, ", wanted 0 to ",
-                                   kMaxTemperature));
-    }
   }
   return absl::OkStatus();
 }
@@ -240,10 +214,6 @@ absl::StatusOr<CreateSessionOptions> FromProto(
     return UnsupportedField("session.snapshot_interval_tokens");
   }
   CreateSessionOptions options;
-  if (!request.session_id().empty() && !IsResourceId(request.session_id())) {
-    return BadField("session_id",
-                    "wanted an id of [A-Za-z0-9][A-Za-z0-9._-]{0,127}");
-  }
   options.id = request.session_id();
   if (!session.model().empty()) {
     MNEME_ASSIGN_OR_RETURN(options.model,
@@ -286,18 +256,13 @@ absl::StatusOr<AppendOptions> FromProto(const v1::AppendRequest::Open& open) {
 absl::StatusOr<AppendStream::Segment> FromProto(
     v1::AppendRequest::Segment* segment) {
   AppendStream::Segment out;
-  if (segment->offset() < 0) {
-    return BadField("segment.offset", absl::StrCat("found ", segment->offset(),
-                                                   ", wanted 0 or more"));
-  }
   out.offset = segment->offset();
   switch (segment->payload_case()) {
     case v1::AppendRequest::Segment::kText:
       out.payload = std::move(*segment->mutable_text());
       break;
     case v1::AppendRequest::Segment::kTokens:
-      out.payload = std::vector<int32_t>(segment->tokens().ids().begin(),
-                                         segment->tokens().ids().end());
+      out.payload = TakeTokens(segment->tokens());
       break;
     case v1::AppendRequest::Segment::PAYLOAD_NOT_SET:
       return BadField("segment.payload", "found none, wanted text or tokens");
@@ -332,14 +297,12 @@ absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
       if (!request.text().empty()) {
-        std::string text = request.text();
-        MNEME_ASSIGN_OR_RETURN(options.prompt, TakeText(&text, "text"));
+        options.prompt = request.text();
       }
       break;
     case v1::GenerateRequest::kTokens:
       if (request.tokens().ids_size() > 0) {
-        MNEME_ASSIGN_OR_RETURN(options.prompt,
-                               TakeTokens(request.tokens(), "tokens"));
+        options.prompt = TakeTokens(request.tokens());
       }
       break;
     case v1::GenerateRequest::PROMPT_NOT_SET:
@@ -407,8 +370,8 @@ absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open) {
 }
 
 absl::StatusOr<Payload> TakePiece(v1::ScoreRequest* request) {
-  if (request->has_text()) return TakeText(request->mutable_text(), "text");
-  if (request->has_tokens()) return TakeTokens(request->tokens(), "tokens");
+  if (request->has_text()) return Payload(std::move(*request->mutable_text()));
+  if (request->has_tokens()) return TakeTokens(request->tokens());
   return BadField("message", "wanted text or tokens after open");
 }
 

@@ -3,18 +3,17 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "engine/base/resource_id.h"
 #include "engine/base/sha256.h"
 #include "server/status.h"
 
 namespace mneme::server {
 namespace {
 
-constexpr size_t kMaxIdBytes = 128;
 constexpr int64_t kDefaultPageSize = 100;
 constexpr int64_t kMaxPageSize = 1000;
 constexpr size_t kScopeDigits = 16;
@@ -28,10 +27,9 @@ absl::StatusOr<std::string> ParseName(const std::string& collection,
     if (IsResourceId(id)) return id;
   }
   return BadField(
-      field,
-      absl::StrCat("found \"", absl::CHexEscape(name.substr(0, 256)),
-                   "\", wanted ", prefix,
-                   "{id} with an id of [A-Za-z0-9][A-Za-z0-9._-]{0,127}"));
+      field, absl::StrCat("found \"", absl::CHexEscape(name.substr(0, 256)),
+                          "\", wanted ", prefix, "{id} with an id of ",
+                          kResourceIdPattern));
 }
 
 // What a token belongs to, in a few digits.
@@ -44,15 +42,6 @@ std::string Scope(const std::string& collection, const std::string& filter) {
 }
 
 }  // namespace
-
-bool IsResourceId(const std::string& id) {
-  if (id.empty() || id.size() > kMaxIdBytes) return false;
-  if (!absl::ascii_isalnum(static_cast<unsigned char>(id[0]))) return false;
-  return std::all_of(id.begin(), id.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-           c == '_' || c == '-';
-  });
-}
 
 std::string SessionName(const std::string& id) { return "sessions/" + id; }
 std::string ModelName(const std::string& id) { return "models/" + id; }

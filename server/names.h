@@ -10,9 +10,6 @@
 
 namespace mneme::server {
 
-// Whether `id` is [A-Za-z0-9][A-Za-z0-9._-]{0,127}.
-bool IsResourceId(const std::string& id);
-
 std::string SessionName(const std::string& id);
 std::string ModelName(const std::string& id);
 

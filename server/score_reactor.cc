@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "engine/base/errors.h"
 #include "server/convert.h"
 #include "server/status.h"
 

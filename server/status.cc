@@ -134,13 +134,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
                       rich.SerializeAsString());
 }
 
-absl::Status BadField(const std::string& field,
-                      const std::string& description) {
-  return WithReason(
-      absl::InvalidArgumentError(absl::StrCat(field, ": ", description)),
-      {.reason = "BAD_FIELD", .metadata = {{"field", field}}});
-}
-
 absl::Status UnsupportedField(const std::string& field) {
   return WithReason(
       absl::UnimplementedError(

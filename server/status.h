@@ -18,10 +18,6 @@ namespace mneme::server {
 grpc::Status ToGrpcStatus(const absl::Status& status,
                           const std::string& resource = "");
 
-// INVALID_ARGUMENT BAD_FIELD. `field` is its path in proto spelling; the
-// description says what was found and what was wanted.
-absl::Status BadField(const std::string& field, const std::string& description);
-
 // UNIMPLEMENTED NOT_SUPPORTED for a field that was set.
 absl::Status UnsupportedField(const std::string& field);
 

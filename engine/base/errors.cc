@@ -2,6 +2,7 @@
 #include "engine/base/errors.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 namespace mneme {
@@ -21,6 +22,13 @@ absl::Status WithReason(absl::Status status, ErrorReason reason) {
   }
   status.SetPayload(kPayloadUrl, absl::Cord(payload));
   return status;
+}
+
+absl::Status BadField(const std::string& field,
+                      const std::string& description) {
+  return WithReason(
+      absl::InvalidArgumentError(absl::StrCat(field, ": ", description)),
+      {.reason = "BAD_FIELD", .metadata = {{"field", field}}});
 }
 
 absl::optional<ErrorReason> GetReason(const absl::Status& status) {

@@ -24,6 +24,10 @@ struct ErrorReason {
 // Returns `status` with `reason` attached; an OK status stays as it is.
 absl::Status WithReason(absl::Status status, ErrorReason reason);
 
+// INVALID_ARGUMENT BAD_FIELD. `field` is its path in a request, in proto
+// spelling; the description says what was found and what was wanted.
+absl::Status BadField(const std::string& field, const std::string& description);
+
 // The reason attached to `status`, if any.
 absl::optional<ErrorReason> GetReason(const absl::Status& status);
 

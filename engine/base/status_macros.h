@@ -21,9 +21,12 @@
 // from the enclosing function if it holds none.
 #define MNEME_ASSIGN_OR_RETURN(lhs, expr) \
   MNEME_ASSIGN_OR_RETURN_INNER(MNEME_CONCAT(mneme_or_, __LINE__), lhs, expr)
+// A declaration cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define MNEME_ASSIGN_OR_RETURN_INNER(result, lhs, expr) \
   auto result = (expr);                                 \
   if (!result.ok()) return std::move(result).status();  \
   lhs = *std::move(result)
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // MNEME_ENGINE_BASE_STATUS_MACROS_H_

@@ -221,7 +221,7 @@ absl::Status WriteSafetensors(const std::string& path,
   }
   out.close();
   if (!out || rename(partial.c_str(), path.c_str()) != 0) {
-    const absl::Status status =
+    absl::Status status =
         absl::UnavailableError(FileError("cannot write", path));
     unlink(partial.c_str());
     return status;

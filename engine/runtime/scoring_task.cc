@@ -168,14 +168,10 @@ absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
   MNEME_RETURN_IF_ERROR(
       setup_.model->CheckInput(setup_.unit, payload, "score input"));
   const int64_t bytes = PayloadSize(payload);
-  if (bytes == 0) {
-    return absl::InvalidArgumentError(
-        "score input: found nothing, want at least one byte or token");
-  }
-  if (bytes > kMaxSegmentBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("score input: a message of ", bytes,
-                     " bytes, want at most ", kMaxSegmentBytes));
+  if (bytes == 0 || bytes > kMaxSegmentBytes) {
+    return BadField("message",
+                    absl::StrCat("found ", bytes, " bytes, wanted 1 to ",
+                                 kMaxSegmentBytes));
   }
   absl::MutexLock lock(&mutex_);
   if (input_finished_) {

@@ -24,10 +24,9 @@ absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
   const auto& tokens = std::get<std::vector<int32_t>>(payload);
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= model->config().vocab_size) {
-      return WithReason(absl::InvalidArgumentError(absl::StrCat(
-                            what, ": token ", i, " is ", tokens[i],
-                            ", want 0 to ", model->config().vocab_size - 1)),
-                        {.reason = "BAD_FIELD", .metadata = {}});
+      return BadField("tokens", absl::StrCat(what, ": token ", i, " is ",
+                                             tokens[i], ", wanted 0 to ",
+                                             model->config().vocab_size - 1));
     }
   }
   return absl::OkStatus();

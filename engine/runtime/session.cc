@@ -382,21 +382,18 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   // What can be said of the segment by itself.
   const std::string bytes = PayloadBytes(segment.payload);
   const auto size = static_cast<int64_t>(bytes.size());
-  if (size > kMaxSegmentBytes) {
-    return rejected(
-        SegmentResult::kRejected,
-        WithReason(absl::InvalidArgumentError(absl::StrCat(
-                       "segment at offset ", segment.offset, ": ", bytes.size(),
-                       " bytes, want at most ", kMaxSegmentBytes)),
-                   {.reason = "BAD_FIELD", .metadata = {}}));
+  if (size == 0 || size > kMaxSegmentBytes) {
+    return rejected(SegmentResult::kRejected,
+                    BadField("segment.payload",
+                             absl::StrCat("found ", size, " bytes for offset ",
+                                          segment.offset, ", wanted 1 to ",
+                                          kMaxSegmentBytes)));
   }
-  if (segment.offset < 0 || bytes.empty()) {
+  if (segment.offset < 0) {
     return rejected(
         SegmentResult::kRejected,
-        absl::InvalidArgumentError(absl::StrCat(
-            "segment at offset ", segment.offset, " of ", bytes.size(),
-            " bytes, want an offset of at least 0 "
-            "and at least one byte or token")));
+        BadField("segment.offset",
+                 absl::StrCat("found ", segment.offset, ", wanted 0 or more")));
   }
   if (segment.crc32c.has_value()) {
     const uint32_t found = Crc32c(bytes);

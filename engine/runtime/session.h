@@ -68,9 +68,9 @@ class Session final : public Lane {
 
   // Starts a task that works on a copy of the state, and leaves no trace in
   // the session.
-  using StartOnCopy =
-      std::function<void(const Session& session, std::shared_ptr<Task> task,
-                         const SessionState& state, int64_t next_offset)>;
+  using StartOnCopy = std::function<void(
+      const Session& session, const std::shared_ptr<Task>& task,
+      const SessionState& state, int64_t next_offset)>;
 
   Session(Setup setup, StartOnCopy start_on_copy);
   ~Session() override;

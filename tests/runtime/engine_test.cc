@@ -61,7 +61,7 @@ TEST_F(EngineTest, BadIdsLabelsModelsAndUnitsAreNamed) {
               Fails(StatusCode::kInvalidArgument, "a b"));
   EXPECT_THAT(
       engine_->CreateSession({.id = std::string(129, 'a'), .model = "tiny"}),
-      Fails(StatusCode::kInvalidArgument, "session id"));
+      Fails(StatusCode::kInvalidArgument, "session_id"));
   EXPECT_THAT(engine_->CreateSession({.id = "a", .model = "none"}),
               Fails(StatusCode::kNotFound, "none"));
   EXPECT_THAT(engine_->CreateSession(
@@ -132,7 +132,7 @@ TEST_F(EngineTest, DamagedAndWrongSegmentsChangeNothing) {
                 HasReason("WRONG_UNIT"));
     EXPECT_THAT(stream->Write(
                     {.offset = 0, .payload = std::string((1 << 20) + 1, 'a')}),
-                Fails(StatusCode::kInvalidArgument, "want at most"));
+                Fails(StatusCode::kInvalidArgument, "wanted 1 to"));
     EXPECT_EQ(Describe(*engine_, "s")->state_digest, before);
     ASSERT_THAT(
         stream->Write({.offset = 0, .payload = "abc", .crc32c = Crc32c("abc")}),
@@ -244,6 +244,10 @@ TEST_F(EngineTest, GenerateChecksItsOptions) {
   EXPECT_THAT(
       GenerateAll(*engine_, {.session = "s", .sampling = {.temperature = -1}}),
       Fails(StatusCode::kInvalidArgument, "temperature"));
+  EXPECT_THAT(
+      GenerateAll(*engine_,
+                  {.session = "s", .prompt = std::string((1 << 20) + 1, 'x')}),
+      Fails(StatusCode::kInvalidArgument, "prompt"));
   EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .prompt = Ids{1}}),
               HasReason("WRONG_UNIT"));
   EXPECT_THAT(GenerateAll(*engine_, {.session = "none"}),
@@ -410,6 +414,18 @@ TEST_F(EngineTest, DeletingEndsWorkOnCopiesToo) {
   }
 }
 
+TEST_F(EngineTest, ScoreTakesPiecesOfAnAllowedSize) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto scoring = *engine_->Score({.session = "s"}, &waiter);
+  EXPECT_THAT(scoring->Write(std::string()),
+              Fails(StatusCode::kInvalidArgument, "0 bytes"));
+  EXPECT_THAT(scoring->Write(std::string(kMaxSegmentBytes + 1, 'x')),
+              Fails(StatusCode::kInvalidArgument, "1048577 bytes"));
+  EXPECT_THAT(scoring->Write(Ids{1}), HasReason("WRONG_UNIT"));
+  EXPECT_THAT(scoring->Write(std::string("ab")), IsOk());
+}
+
 TEST_F(EngineTest, AnInterruptedScoreLeavesTheHistoryThatItsStateHas) {
   Create("s");
   std::string text(300'000, 'a');
@@ -455,7 +471,7 @@ TEST_F(EngineTest, StopTokensHaveToBeInTheVocabulary) {
   Create("s");
   for (const int32_t token : {-5, 264}) {
     EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .stop_tokens = {token}}),
-                Fails(StatusCode::kInvalidArgument, "stop token"));
+                Fails(StatusCode::kInvalidArgument, "stop_token_ids"));
   }
 }
 

@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/names.h"
 
+#include "engine/base/resource_id.h"
 #include "gtest/gtest.h"
 
 namespace mneme::server {
 namespace {
-
-TEST(NamesTest, IdsAreStrict) {
-  EXPECT_TRUE(IsResourceId("a"));
-  EXPECT_TRUE(IsResourceId("0.a_B-9"));
-  EXPECT_TRUE(IsResourceId(std::string(128, 'a')));
-  EXPECT_FALSE(IsResourceId(""));
-  EXPECT_FALSE(IsResourceId(".a"));
-  EXPECT_FALSE(IsResourceId("a/b"));
-  EXPECT_FALSE(IsResourceId("a b"));
-  EXPECT_FALSE(IsResourceId("\xc3\xa4"));
-  EXPECT_FALSE(IsResourceId(std::string(129, 'a')));
-}
 
 TEST(NamesTest, NamesReadBack) {
   EXPECT_EQ(*ParseSessionName(SessionName("alice"), "name"), "alice");

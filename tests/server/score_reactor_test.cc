@@ -53,12 +53,6 @@ TEST_F(ScoreReactorTest, EveryTokenComesWhenAskedFor) {
   EXPECT_TRUE(last_.has_finished());
 }
 
-TEST_F(ScoreReactorTest, AnEmptyPieceIsRefused) {
-  const grpc::Status status = Score(v1::ScoreRequest::SUMMARY, {""});
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(FactOf(status, "field"), "text");
-}
-
 TEST_F(ScoreReactorTest, NoTextAtAllScoresNothing) {
   ASSERT_TRUE(Score(v1::ScoreRequest::SUMMARY, {}).ok());
   EXPECT_EQ(last_.totals().tokens_scored(), 0);
