@@ -9,6 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/random/random.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -16,58 +17,24 @@
 #include "engine/base/byte_budget.h"
 #include "engine/base/errors.h"
 #include "engine/base/machine.h"
-#include "engine/base/resource_id.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/model.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/ops/reference/reference_backend.h"
 #include "engine/runtime/copy_lane.h"
 #include "engine/runtime/housekeeper.h"
+#include "engine/runtime/requests.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session.h"
 #include "engine/runtime/session_streams.h"
+#include "engine/runtime/session_table.h"
 
 namespace mneme {
 namespace {
 
-constexpr size_t kMaxLabels = 64;
-constexpr size_t kMaxLabelLength = 256;
-
-absl::Status CheckId(const std::string& field, const std::string& id) {
-  if (IsResourceId(id)) return absl::OkStatus();
-  return BadField(field,
-                  absl::StrCat("found \"", absl::CHexEscape(id.substr(0, 256)),
-                               "\", wanted ", kResourceIdPattern));
-}
-
-absl::Status CheckLabels(const std::map<std::string, std::string>& labels) {
-  constexpr char kField[] = "session.labels";
-  if (labels.size() > kMaxLabels) {
-    return BadField(kField, absl::StrCat("found ", labels.size(), ", wanted ",
-                                         kMaxLabels, " at most"));
-  }
-  for (const auto& [key, value] : labels) {
-    if (key.empty() || key.size() > kMaxLabelLength ||
-        value.size() > kMaxLabelLength) {
-      return BadField(
-          kField,
-          absl::StrCat("found \"", key.substr(0, kMaxLabelLength), "\" of ",
-                       value.size(), " bytes, wanted a key of 1 to ",
-                       kMaxLabelLength, " bytes and a value of at most ",
-                       kMaxLabelLength));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// The size of a prompt.
-absl::Status CheckPrompt(const Payload& prompt) {
-  const int64_t bytes = PayloadSize(prompt);
-  if (bytes <= kMaxSegmentBytes) return absl::OkStatus();
-  return BadField("prompt", absl::StrCat("found ", bytes, " bytes, wanted ",
-                                         kMaxSegmentBytes, " at most"));
-}
+constexpr absl::Duration kExpireEvery = absl::Seconds(1);
+constexpr int64_t kListChunk = 1000;
 
 absl::Status CheckUid(const Session& session, const std::string& uid) {
   if (uid.empty() || uid == session.uid()) return absl::OkStatus();
@@ -86,7 +53,8 @@ class EngineImpl final : public Engine {
         backend_(std::move(backend)),
         budget_(options.session_memory_bytes > 0 ? options.session_memory_bytes
                                                  : MemoryBytes() / 2),
-        scheduler_(clock_, observer_) {}
+        scheduler_(clock_, observer_),
+        housekeeper_(kExpireEvery, [this] { Expire(); }) {}
 
   ~EngineImpl() override { Drain(absl::InfinitePast()); }
 
@@ -100,8 +68,14 @@ class EngineImpl final : public Engine {
   void DescribeSession(
       const std::string& id,
       std::function<void(absl::StatusOr<SessionInfo>)> done) override;
-  std::vector<SessionInfo> ListSessions(const std::string& after,
-                                        int64_t limit) const override;
+  std::vector<SessionInfo> ListSessions(
+      const std::string& after, int64_t limit,
+      const SessionFilter& filter) const override;
+  absl::StatusOr<SessionInfo> UpdateSession(
+      const UpdateSessionOptions& options) override;
+  void ResetSession(
+      const std::string& id, bool takeover,
+      std::function<void(absl::StatusOr<SessionInfo>)> done) override;
   absl::Status DeleteSession(const std::string& id,
                              const std::string& uid) override;
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
@@ -120,8 +94,16 @@ class EngineImpl final : public Engine {
   // The session, if it is there and `uid` is empty or its own.
   absl::StatusOr<std::shared_ptr<Session>> FindSession(
       const std::string& id, const std::string& uid) const;
-  ModelInfo Describe(const ServedModel& model) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ModelInfo Describe(const ServedModel& model) const;
+  // Has the housekeeper do `work` on a session, and calls `done` with what
+  // comes of it.
+  void WithSession(const std::string& id,
+                   std::function<void(absl::StatusOr<SessionInfo>)> done,
+                   std::function<absl::StatusOr<SessionInfo>(
+                       const std::shared_ptr<Session>&)>
+                       work);
+  // Deletes the sessions that have expired.
+  void Expire();
   // Gives `task` its memory and its place in `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task,
@@ -137,13 +119,12 @@ class EngineImpl final : public Engine {
   const std::unique_ptr<Backend> backend_;
   ByteBudget budget_;
   TaskRegistry tasks_;
+  SessionTable sessions_;
 
   mutable absl::Mutex mutex_;
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, std::shared_ptr<const ServedModel>> models_
-      ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, std::shared_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);
 
   Scheduler scheduler_;      // before what still uses it when it ends
@@ -238,9 +219,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.bos_token = config.bos_token;
   info.eos_tokens = config.eos_tokens;
   info.load_time = served.load_time;
-  for (const auto& [id, session] : sessions_) {
-    if (&session->served() == &served) ++info.sessions;
-  }
+  info.sessions = sessions_.CountOf(served);
   return info;
 }
 
@@ -255,7 +234,6 @@ std::vector<ModelInfo> EngineImpl::ListModels() const {
 absl::StatusOr<ModelInfo> EngineImpl::GetModel(const std::string& name) const {
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
                          FindModel(name));
-  absl::MutexLock lock(&mutex_);
   return Describe(*served);
 }
 
@@ -273,16 +251,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModel(
 
 absl::StatusOr<std::shared_ptr<Session>> EngineImpl::FindSession(
     const std::string& id, const std::string& uid) const {
-  std::shared_ptr<Session> session;
-  {
-    absl::MutexLock lock(&mutex_);
-    const auto it = sessions_.find(id);
-    if (it != sessions_.end()) session = it->second;
-  }
-  if (session == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("session ", id.substr(0, 128), " is not there"));
-  }
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         sessions_.Find(id));
   MNEME_RETURN_IF_ERROR(CheckUid(*session, uid));
   return session;
 }
@@ -293,6 +263,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
   const std::string id = options.id.empty() ? RandomHex(1) : options.id;
   MNEME_RETURN_IF_ERROR(CheckId("session_id", id));
   MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
+  MNEME_RETURN_IF_ERROR(CheckTtl(options.ttl));
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                          FindModel(options.model));
   const bool has_text = model->tokenizer != nullptr;
@@ -307,10 +278,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
     return absl::AlreadyExistsError(
         absl::StrCat("session ", id, " exists already"));
   };
-  {
-    absl::MutexLock lock(&mutex_);
-    if (sessions_.count(id) != 0) return exists();
-  }
+  if (sessions_.Contains(id)) return exists();
   absl::StatusOr<ByteBudget::Reservation> reservation = budget_.Reserve(
       model->model->layout()->state_bytes() + Session::IndexBytes(),
       "a session");
@@ -322,6 +290,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
                      .uid = RandomHex(2),
                      .unit = unit,
                      .labels = options.labels,
+                     .ttl = options.ttl,
                      .model = model,
                      .state = std::move(state),
                      .reservation = *std::move(reservation),
@@ -331,12 +300,11 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
              const SessionState& from_state, int64_t next_offset) {
         StartOnCopy(from, task, from_state, next_offset);
       });
-  {
-    absl::MutexLock lock(&mutex_);
-    if (!sessions_.emplace(id, session).second) return exists();
-  }
+  if (!sessions_.Insert(session)) return exists();
+  const SessionInfo info = session->Info();
+  sessions_.ExpireAt(session, info.expire_time);
   observer_->OnSessionEvent(model->name, SessionEventKind::kCreate);
-  return session->Info();
+  return info;
 }
 
 absl::StatusOr<SessionInfo> EngineImpl::GetSession(
@@ -346,64 +314,109 @@ absl::StatusOr<SessionInfo> EngineImpl::GetSession(
   return session->Info();
 }
 
-void EngineImpl::DescribeSession(
+void EngineImpl::WithSession(
     const std::string& id,
-    std::function<void(absl::StatusOr<SessionInfo>)> done) {
+    std::function<void(absl::StatusOr<SessionInfo>)> done,
+    std::function<absl::StatusOr<SessionInfo>(const std::shared_ptr<Session>&)>
+        work) {
   absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
   if (!found.ok()) {
     done(found.status());
     return;
   }
-  const bool posted = housekeeper_.Post([this, session = *found, done] {
-    SessionInfo info;
-    const bool alive = session->WithState(
-        [&session](const SessionState& state, SessionInfo& described) {
-          described.state_digest = state.Digest(session->model().fingerprint());
-        },
-        info);
-    scheduler_.Wake(session);
-    if (alive) {
-      done(info);
-    } else {
-      done(absl::NotFoundError(
-          absl::StrCat("session ", session->id(), " was deleted")));
-    }
-  });
+  const bool posted =
+      housekeeper_.Post([session = *std::move(found), done,
+                         work = std::move(work)] { done(work(session)); });
   if (!posted) {
-    done(WithReason(
-        absl::ResourceExhaustedError("too many sessions are being described"),
-        {.reason = "QUEUE_FULL", .metadata = {}}));
+    done(WithReason(absl::ResourceExhaustedError(
+                        "too many requests wait for their sessions"),
+                    {.reason = "QUEUE_FULL", .metadata = {}}));
   }
 }
 
-std::vector<SessionInfo> EngineImpl::ListSessions(const std::string& after,
-                                                  int64_t limit) const {
-  std::vector<std::shared_ptr<Session>> page;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (auto it = sessions_.upper_bound(after);
-         it != sessions_.end() && static_cast<int64_t>(page.size()) < limit;
-         ++it) {
-      page.push_back(it->second);
-    }
-  }
+void EngineImpl::DescribeSession(
+    const std::string& id,
+    std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  WithSession(
+      id, std::move(done),
+      [this](const std::shared_ptr<Session>& session)
+          -> absl::StatusOr<SessionInfo> {
+        SessionInfo info;
+        const bool alive = session->WithState(
+            [&session](const SessionState& state, SessionInfo& described) {
+              described.state_digest =
+                  state.Digest(session->model().fingerprint());
+            },
+            info);
+        scheduler_.Wake(session);
+        if (alive) return info;
+        return absl::NotFoundError(
+            absl::StrCat("session ", session->id(), " was deleted"));
+      });
+}
+
+std::vector<SessionInfo> EngineImpl::ListSessions(
+    const std::string& after, int64_t limit,
+    const SessionFilter& filter) const {
   std::vector<SessionInfo> infos;
-  infos.reserve(page.size());
-  for (const auto& session : page) infos.push_back(session->Info());
+  std::string last = after;
+  while (static_cast<int64_t>(infos.size()) < limit) {
+    const std::vector<std::shared_ptr<Session>> chunk =
+        sessions_.List(last, kListChunk);
+    for (const std::shared_ptr<Session>& session : chunk) {
+      SessionInfo info = session->Info();
+      if (!Matches(filter, info)) continue;
+      infos.push_back(std::move(info));
+      if (static_cast<int64_t>(infos.size()) == limit) break;
+    }
+    if (static_cast<int64_t>(chunk.size()) < kListChunk) break;
+    last = chunk.back()->id();
+  }
   return infos;
+}
+
+absl::StatusOr<SessionInfo> EngineImpl::UpdateSession(
+    const UpdateSessionOptions& options) {
+  if (options.labels.has_value()) {
+    MNEME_RETURN_IF_ERROR(CheckLabels(*options.labels));
+  }
+  if (options.ttl.has_value()) {
+    MNEME_RETURN_IF_ERROR(CheckTtl(*options.ttl));
+  }
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(options.session, ""));
+  MNEME_ASSIGN_OR_RETURN(SessionInfo info, session->Update(options));
+  sessions_.ExpireAt(session, info.expire_time);
+  return info;
+}
+
+void EngineImpl::ResetSession(
+    const std::string& id, bool takeover,
+    std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  WithSession(id, std::move(done),
+              [this, takeover](const std::shared_ptr<Session>& session)
+                  -> absl::StatusOr<SessionInfo> {
+                MNEME_RETURN_IF_ERROR(session->Reset(takeover));
+                scheduler_.Wake(session);
+                observer_->OnSessionEvent(session->served().name,
+                                          SessionEventKind::kReset);
+                return session->Info();
+              });
+}
+
+void EngineImpl::Expire() {
+  for (const auto& session : sessions_.TakeExpired(clock_->Now())) {
+    observer_->OnSessionEvent(session->served().name,
+                              SessionEventKind::kExpire);
+  }
 }
 
 absl::Status EngineImpl::DeleteSession(const std::string& id,
                                        const std::string& uid) {
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
                          FindSession(id, uid));
-  {
-    absl::MutexLock lock(&mutex_);
-    const auto it = sessions_.find(id);
-    if (it == sessions_.end() || it->second != session) {
-      return absl::NotFoundError(absl::StrCat("session ", id, " is not there"));
-    }
-    sessions_.erase(it);
+  if (!sessions_.Remove(session)) {
+    return absl::NotFoundError(absl::StrCat("session ", id, " is not there"));
   }
   for (const std::shared_ptr<Task>& task : session->Delete()) {
     WakeLane(scheduler_, *task);
@@ -467,27 +480,12 @@ void EngineImpl::StartOnCopy(const Session& session,
 
 absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
     const GenerateOptions& options, StreamListener* listener) {
-  if (options.max_tokens < 1) {
-    return BadField("max_tokens", absl::StrCat("found ", options.max_tokens,
-                                               ", wanted at least 1"));
-  }
-  const float temperature = options.sampling.temperature;
-  if (!(temperature >= 0.0f && temperature <= 100.0f)) {
-    return BadField("sampling.temperature",
-                    absl::StrCat("found ", temperature, ", wanted 0 to 100"));
-  }
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
                          FindSession(options.session, options.uid));
   const std::string& model_name = session->served().name;
   MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
-  const int64_t vocab_size = session->model().config().vocab_size;
-  for (const int32_t token : options.stop_tokens) {
-    if (token < 0 || token >= vocab_size) {
-      return BadField(
-          "stop_token_ids",
-          absl::StrCat("found ", token, ", wanted 0 to ", vocab_size - 1));
-    }
-  }
+  MNEME_RETURN_IF_ERROR(
+      CheckGenerate(options, session->model().config().vocab_size));
 
   GenerationTask::Setup setup{.model = session->served_ptr(),
                               .unit = session->unit(),
@@ -495,7 +493,6 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                               .observer = observer_};
   std::string prompt;
   if (options.prompt.has_value()) {
-    MNEME_RETURN_IF_ERROR(CheckPrompt(*options.prompt));
     const ServedModel& served = session->served();
     MNEME_RETURN_IF_ERROR(
         served.CheckInput(session->unit(), *options.prompt, "prompt"));
@@ -547,10 +544,8 @@ EngineStats EngineImpl::stats() const {
   stats.waiting_sessions = scheduler_.waiting();
   stats.generations = tasks_.size();
   absl::MutexLock lock(&mutex_);
-  std::map<const ServedModel*, int64_t> counts;
-  for (const auto& [id, session] : sessions_) ++counts[&session->served()];
   for (const auto& [name, served] : models_) {
-    const int64_t count = counts[served.get()];
+    const int64_t count = sessions_.CountOf(*served);
     stats.models.push_back(
         {.model = name,
          .sessions = count,

@@ -73,9 +73,23 @@ class Engine {
       const std::string& id,
       std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
 
-  // At most `limit` sessions with ids above `after`, by id, without digests.
-  virtual std::vector<SessionInfo> ListSessions(const std::string& after,
-                                                int64_t limit) const = 0;
+  // At most `limit` sessions that match, with ids above `after`, by id,
+  // without digests.
+  virtual std::vector<SessionInfo> ListSessions(
+      const std::string& after, int64_t limit,
+      const SessionFilter& filter) const = 0;
+
+  // Changes labels and limits. NOT_FOUND; INVALID_ARGUMENT; ABORTED
+  // (ETAG_MISMATCH).
+  virtual absl::StatusOr<SessionInfo> UpdateSession(
+      const UpdateSessionOptions& options) = 0;
+
+  // Empties a session and raises its epoch, when no pass is using it: `done`
+  // is called once, from a thread of the engine. NOT_FOUND; ABORTED
+  // (SESSION_BUSY) if it has a writer or running tasks, which `takeover` ends.
+  virtual void ResetSession(
+      const std::string& id, bool takeover,
+      std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
 
   // Gone at once, with all its streams; the id is free. NOT_FOUND; ABORTED
   // (EPOCH_FENCED) if `uid` is set and not the session's.

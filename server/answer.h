@@ -6,6 +6,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +27,28 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call,
   rpc.End(status.error_code());
   grpc::ServerUnaryReactor* const reactor = call->DefaultReactor();
   reactor->Finish(status);
+  return reactor;
+}
+
+// Does a unary call once for each request id. `work(done)` fills the reply and
+// calls `done` with a status, at once or later from another thread.
+template <typename Request, typename Reply, typename Work>
+grpc::ServerUnaryReactor* AnswerOnce(grpc::CallbackServerContext* call,
+                                     const ServiceContext& context,
+                                     const char* method,
+                                     const std::string& resource,
+                                     const Request& request, Reply* reply,
+                                     Work work) {
+  grpc::ServerUnaryReactor* const reactor = call->DefaultReactor();
+  auto rpc =
+      std::make_shared<CountedRpc>(context.metrics, context.clock, method);
+  context.request_ids->Once(
+      request.request_id(), method, request, reply, work,
+      [reactor, rpc, resource](const absl::Status& outcome) {
+        const grpc::Status status = ToGrpcStatus(outcome, resource);
+        rpc->End(status.error_code());
+        reactor->Finish(status);
+      });
   return reactor;
 }
 

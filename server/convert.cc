@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/sha256.h"
@@ -120,6 +121,21 @@ absl::Status CheckGenerate(const v1::GenerateRequest& request) {
   return CheckSampling(request.sampling());
 }
 
+// protobuf's own limits of a Duration.
+absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& time,
+                                         const std::string& field) {
+  constexpr int64_t kMaxSeconds = 315'576'000'000;
+  const int64_t seconds = time.seconds();
+  const int32_t nanos = time.nanos();
+  if (seconds < -kMaxSeconds || seconds > kMaxSeconds ||
+      nanos <= -1'000'000'000 || nanos >= 1'000'000'000 ||
+      (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0)) {
+    return BadField(field, absl::StrCat("found ", seconds, " s and ", nanos,
+                                        " ns, which is no duration"));
+  }
+  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
+}
+
 }  // namespace
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time) {
@@ -141,7 +157,7 @@ google::protobuf::Duration ToDuration(absl::Duration duration) {
 std::string EtagOf(const SessionInfo& session) {
   Sha256 digest;
   digest.Update(session.uid);
-  digest.UpdateInt64(session.epoch);
+  digest.UpdateInt64(session.revision);
   return digest.HexDigest().substr(0, kEtagDigits);
 }
 
@@ -168,6 +184,9 @@ v1::Session ToProto(const SessionInfo& session) {
   }
   *out.mutable_create_time() = ToTimestamp(session.create_time);
   *out.mutable_update_time() = ToTimestamp(session.update_time);
+  if (session.expire_time != absl::InfiniteFuture()) {
+    *out.mutable_expire_time() = ToTimestamp(session.expire_time);
+  }
   out.set_etag(EtagOf(session));
   out.set_durability(v1::Session::NONE);
   out.set_busy(ToProto(session.activity));
@@ -207,9 +226,6 @@ absl::StatusOr<CreateSessionOptions> FromProto(
   if (!request.source_snapshot().empty()) {
     return UnsupportedField("source_snapshot");
   }
-  if (session.ttl().seconds() != 0 || session.ttl().nanos() != 0) {
-    return UnsupportedField("session.ttl");
-  }
   if (session.snapshot_interval_tokens() != 0) {
     return UnsupportedField("session.snapshot_interval_tokens");
   }
@@ -233,6 +249,42 @@ absl::StatusOr<CreateSessionOptions> FromProto(
                       absl::StrCat("found the unknown value ", session.unit()));
   }
   options.labels.insert(session.labels().begin(), session.labels().end());
+  MNEME_ASSIGN_OR_RETURN(options.ttl, FromProto(session.ttl(), "session.ttl"));
+  return options;
+}
+
+absl::StatusOr<UpdateSessionOptions> FromProto(
+    const v1::UpdateSessionRequest& request) {
+  const v1::Session& session = request.session();
+  UpdateSessionOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.session,
+                         ParseSessionName(session.name(), "session.name"));
+  bool labels = !request.has_update_mask() && !session.labels().empty();
+  bool ttl = !request.has_update_mask() && session.has_ttl();
+  bool interval =
+      !request.has_update_mask() && session.snapshot_interval_tokens() != 0;
+  for (const std::string& path : request.update_mask().paths()) {
+    if (path == "labels") {
+      labels = true;
+    } else if (path == "ttl") {
+      ttl = true;
+    } else if (path == "snapshot_interval_tokens") {
+      interval = true;
+    } else {
+      return BadField("update_mask",
+                      absl::StrCat("found \"", absl::CHexEscape(path),
+                                   "\", wanted labels, ttl or "
+                                   "snapshot_interval_tokens"));
+    }
+  }
+  if (interval) return UnsupportedField("session.snapshot_interval_tokens");
+  if (labels) {
+    options.labels.emplace(session.labels().begin(), session.labels().end());
+  }
+  if (ttl) {
+    MNEME_ASSIGN_OR_RETURN(options.ttl,
+                           FromProto(session.ttl(), "session.ttl"));
+  }
   return options;
 }
 

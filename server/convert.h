@@ -34,6 +34,8 @@ v1::Model ToProto(const ModelInfo& model);
 absl::StatusOr<CreateSessionOptions> FromProto(
     const v1::CreateSessionRequest& request);
 
+absl::StatusOr<UpdateSessionOptions> FromProto(
+    const v1::UpdateSessionRequest& request);
 absl::StatusOr<AppendOptions> FromProto(const v1::AppendRequest::Open& open);
 
 // Takes the payload out of `segment`.

@@ -56,7 +56,7 @@ constexpr const char* kSegmentNames[] = {"applied", "duplicate", "gap",
 constexpr const char* kFinishNames[] = {"stop", "length", "cancel", "error"};
 constexpr int kFinishError = 3;
 constexpr const char* kPhaseNames[] = {"prefill", "decode"};
-constexpr const char* kEventNames[] = {"create", "delete"};
+constexpr const char* kEventNames[] = {"create", "delete", "expire", "reset"};
 constexpr const char* kRejectNames[] = {"ram_budget", "queue_full", "quota",
                                         "draining"};
 

@@ -38,41 +38,79 @@ std::string DigestOf(const std::string& method,
 
 }  // namespace
 
-absl::Status RequestIdTable::Once(const std::string& id,
-                                  const std::string& method,
-                                  const google::protobuf::Message& request,
-                                  google::protobuf::Message* reply,
-                                  absl::FunctionRef<absl::Status()> work) {
-  if (id.empty()) return work();
+void RequestIdTable::Once(const std::string& id, const std::string& method,
+                          const google::protobuf::Message& request,
+                          google::protobuf::Message* reply, const Work& work,
+                          Done done) {
+  if (id.empty()) {
+    work(std::move(done));
+    return;
+  }
   if (id.size() > kMaxIdCharacters) {
-    return BadField("request_id",
-                    absl::StrCat("found ", id.size(), " characters, wanted ",
-                                 kMaxIdCharacters, " at most"));
+    done(BadField("request_id",
+                  absl::StrCat("found ", id.size(), " characters, wanted ",
+                               kMaxIdCharacters, " at most")));
+    return;
   }
   const std::string digest = DigestOf(method, request);
-
-  absl::MutexLock lock(&mu_);
-  DropOld();
-  if (const auto found = entries_.find(id); found != entries_.end()) {
-    if (found->second.request_digest != digest) {
-      return WithReason(absl::InvalidArgumentError(
-                            "request_id: it came before with another request"),
-                        {.reason = "REQUEST_ID_REUSED",
-                         .metadata = {{"field", "request_id"}}});
+  absl::Status status;
+  bool first = false;
+  {
+    absl::MutexLock lock(&mu_);
+    DropOld();
+    const auto [found, is_new] = entries_.try_emplace(id);
+    Entry& entry = found->second;
+    first = is_new;
+    if (first) {
+      entry.request_digest = digest;
+      entry.waiting.push_back({.reply = reply, .done = std::move(done)});
+    } else if (entry.request_digest != digest) {
+      status =
+          WithReason(absl::InvalidArgumentError(
+                         "request_id: it came before with another request"),
+                     {.reason = "REQUEST_ID_REUSED",
+                      .metadata = {{"field", "request_id"}}});
+    } else if (!entry.answered) {
+      entry.waiting.push_back({.reply = reply, .done = std::move(done)});
+      return;
+    } else if (!reply->ParseFromString(entry.reply)) {
+      status = absl::InternalError("a remembered reply does not parse");
     }
-    if (!reply->ParseFromString(found->second.reply)) {
-      return absl::InternalError("a remembered reply does not parse");
-    }
-    return absl::OkStatus();
   }
+  if (first) {
+    work([this, id, reply](const absl::Status& outcome) {
+      Finish(id, outcome, *reply);
+    });
+  } else {
+    done(status);
+  }
+}
 
-  MNEME_RETURN_IF_ERROR(work());
-  Entry entry{.request_digest = digest, .reply = reply->SerializeAsString()};
-  bytes_ += kEntryBytes + static_cast<int64_t>(entry.reply.size());
-  entries_.emplace(id, std::move(entry));
-  ages_.push_back({.when = options_.clock->Monotonic(), .id = id});
-  while (bytes_ > options_.max_bytes && !ages_.empty()) DropOldest();
-  return absl::OkStatus();
+void RequestIdTable::Finish(const std::string& id, const absl::Status& status,
+                            const google::protobuf::Message& reply) {
+  std::vector<Waiting> waiting;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = entries_.find(id);
+    waiting.swap(found->second.waiting);
+    if (status.ok()) {
+      Entry& entry = found->second;
+      entry.answered = true;
+      entry.reply = reply.SerializeAsString();
+      bytes_ += kEntryBytes + static_cast<int64_t>(entry.reply.size());
+      ages_.push_back({.when = options_.clock->Monotonic(), .id = id});
+    } else {
+      entries_.erase(found);
+    }
+    while (bytes_ > options_.max_bytes && !ages_.empty()) DropOldest();
+  }
+  for (const Waiting& one : waiting) {
+    if (status.ok() && one.reply != &reply) one.reply->CopyFrom(reply);
+  }
+  // The reply that was worked on may die with its caller: it goes last.
+  for (auto one = waiting.rbegin(); one != waiting.rend(); ++one) {
+    one->done(status);
+  }
 }
 
 void RequestIdTable::DropOld() {

@@ -10,11 +10,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -33,33 +34,46 @@ class RequestIdTable {
   };
   explicit RequestIdTable(const Options& options) : options_(options) {}
 
-  // Calls `work`, which fills `reply`, unless a request of this id succeeded
-  // before: then `reply` is that answer. An empty id always works. Requests
-  // with ids are carried out one at a time, so that of two that come at once
-  // the second sees the first one's answer.
+  using Done = std::function<void(const absl::Status&)>;
+  using Work = std::function<void(Done)>;
+
+  // Has `work` done, which fills `reply` and calls what it is given once, from
+  // any thread, unless a request of this id succeeded before: then `reply` is
+  // that answer. Of two that come at once the second waits for the first one's
+  // outcome and shares it. An empty id always works. `done` is called once;
+  // `reply` lives until then.
   // INVALID_ARGUMENT for an id of more than 64 characters, or one that came
   // with another method or body (REQUEST_ID_REUSED); else as `work` says.
-  absl::Status Once(const std::string& id, const std::string& method,
-                    const google::protobuf::Message& request,
-                    google::protobuf::Message* reply,
-                    absl::FunctionRef<absl::Status()> work);
+  void Once(const std::string& id, const std::string& method,
+            const google::protobuf::Message& request,
+            google::protobuf::Message* reply, const Work& work, Done done);
 
  private:
+  struct Waiting {
+    google::protobuf::Message* reply;
+    Done done;
+  };
   struct Entry {
     std::string request_digest;
-    std::string reply;
+    bool answered = false;
+    std::string reply;             // once answered
+    std::vector<Waiting> waiting;  // until then
   };
   struct Age {
     absl::Duration when;  // by the monotonic clock
     std::string id;
   };
 
+  // The work of `id` is done; tells who waits.
+  void Finish(const std::string& id, const absl::Status& status,
+              const google::protobuf::Message& reply);
   void DropOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Options options_;
   absl::Mutex mu_;
-  // Every entry has one age and every age one entry; the oldest is in front.
+  // Every answered entry has one age, every age one such entry; the oldest is
+  // in front.
   std::unordered_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::deque<Age> ages_ ABSL_GUARDED_BY(mu_);
   int64_t bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -11,6 +11,7 @@
 #include "server/answer.h"
 #include "server/convert.h"
 #include "server/names.h"
+#include "server/session_filter.h"
 
 namespace mneme::server {
 namespace {
@@ -27,18 +28,23 @@ absl::StatusOr<std::string> OnlyModel(const Engine& engine) {
                                " models that are served"));
 }
 
+absl::Status CheckEtag(const std::string& etag, const SessionInfo& session) {
+  const std::string present = EtagOf(session);
+  if (etag == present) return absl::OkStatus();
+  return WithReason(
+      absl::AbortedError(absl::StrCat("etag: the session's is ", present)),
+      {.reason = "ETAG_MISMATCH", .metadata = {{"etag", present}}});
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* SessionsService::CreateSession(
     grpc::CallbackServerContext* call, const v1::CreateSessionRequest* request,
     v1::Session* reply) {
   // The create itself can miss nothing but the model.
-  return Answer(call, context_, "mneme.v1.Sessions/CreateSession",
-                request->session().model(), [&] {
-                  return context_.request_ids->Once(
-                      request->request_id(), "CreateSession", *request, reply,
-                      [&] { return Create(*request, reply); });
-                });
+  return AnswerOnce(call, context_, "mneme.v1.Sessions/CreateSession",
+                    request->session().model(), *request, reply,
+                    [&](const auto& done) { done(Create(*request, reply)); });
 }
 
 absl::Status SessionsService::Create(const v1::CreateSessionRequest& request,
@@ -99,13 +105,14 @@ grpc::ServerUnaryReactor* SessionsService::ListSessions(
 
 absl::Status SessionsService::List(const v1::ListSessionsRequest& request,
                                    v1::ListSessionsResponse* reply) {
-  if (!request.filter().empty()) return UnsupportedField("filter");
+  MNEME_ASSIGN_OR_RETURN(const SessionFilter filter,
+                         ParseSessionFilter(request.filter()));
   MNEME_ASSIGN_OR_RETURN(const int64_t limit, PageSize(request.page_size()));
   MNEME_ASSIGN_OR_RETURN(
       const std::string after,
       DecodePageToken(request.page_token(), "sessions", request.filter()));
   const std::vector<SessionInfo> sessions =
-      context_.engine->ListSessions(after, limit + 1);
+      context_.engine->ListSessions(after, limit + 1, filter);
   size_t page_bytes = 0;
   for (const SessionInfo& session : sessions) {
     if (reply->sessions_size() == limit || page_bytes > kMaxPageBytes) {
@@ -124,12 +131,9 @@ absl::Status SessionsService::List(const v1::ListSessionsRequest& request,
 grpc::ServerUnaryReactor* SessionsService::DeleteSession(
     grpc::CallbackServerContext* call, const v1::DeleteSessionRequest* request,
     google::protobuf::Empty* reply) {
-  return Answer(
-      call, context_, "mneme.v1.Sessions/DeleteSession", request->name(), [&] {
-        return context_.request_ids->Once(request->request_id(),
-                                          "DeleteSession", *request, reply,
-                                          [&] { return Delete(*request); });
-      });
+  return AnswerOnce(call, context_, "mneme.v1.Sessions/DeleteSession",
+                    request->name(), *request, reply,
+                    [&](const auto& done) { done(Delete(*request)); });
 }
 
 absl::Status SessionsService::Delete(const v1::DeleteSessionRequest& request) {
@@ -139,21 +143,33 @@ absl::Status SessionsService::Delete(const v1::DeleteSessionRequest& request) {
   if (!request.etag().empty()) {
     MNEME_ASSIGN_OR_RETURN(const SessionInfo session,
                            context_.engine->GetSession(id));
-    const std::string etag = EtagOf(session);
-    if (request.etag() != etag) {
-      return WithReason(
-          absl::AbortedError(absl::StrCat("etag: the session's is ", etag)),
-          {.reason = "ETAG_MISMATCH", .metadata = {{"etag", etag}}});
-    }
+    MNEME_RETURN_IF_ERROR(CheckEtag(request.etag(), session));
     uid = session.uid;
   }
   return context_.engine->DeleteSession(id, uid);
 }
 
 grpc::ServerUnaryReactor* SessionsService::UpdateSession(
-    grpc::CallbackServerContext* call,
-    const v1::UpdateSessionRequest* /*request*/, v1::Session* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Sessions/UpdateSession");
+    grpc::CallbackServerContext* call, const v1::UpdateSessionRequest* request,
+    v1::Session* reply) {
+  return AnswerOnce(call, context_, "mneme.v1.Sessions/UpdateSession",
+                    request->session().name(), *request, reply,
+                    [&](const auto& done) { done(Update(*request, reply)); });
+}
+
+absl::Status SessionsService::Update(const v1::UpdateSessionRequest& request,
+                                     v1::Session* reply) {
+  MNEME_ASSIGN_OR_RETURN(UpdateSessionOptions options, FromProto(request));
+  if (!request.session().etag().empty()) {
+    MNEME_ASSIGN_OR_RETURN(const SessionInfo session,
+                           context_.engine->GetSession(options.session));
+    MNEME_RETURN_IF_ERROR(CheckEtag(request.session().etag(), session));
+    options.revision = session.revision;
+  }
+  MNEME_ASSIGN_OR_RETURN(const SessionInfo session,
+                         context_.engine->UpdateSession(options));
+  *reply = ToProto(session);
+  return absl::OkStatus();
 }
 
 grpc::ServerUnaryReactor* SessionsService::ForkSession(
@@ -169,9 +185,21 @@ grpc::ServerUnaryReactor* SessionsService::RollbackSession(
 }
 
 grpc::ServerUnaryReactor* SessionsService::ResetSession(
-    grpc::CallbackServerContext* call,
-    const v1::ResetSessionRequest* /*request*/, v1::Session* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Sessions/ResetSession");
+    grpc::CallbackServerContext* call, const v1::ResetSessionRequest* request,
+    v1::Session* reply) {
+  return AnswerOnce(
+      call, context_, "mneme.v1.Sessions/ResetSession", request->name(),
+      *request, reply, [&](const RequestIdTable::Done& done) {
+        const absl::StatusOr<std::string> id =
+            ParseSessionName(request->name(), "name");
+        if (!id.ok()) return done(id.status());
+        context_.engine->ResetSession(
+            *id, request->takeover(),
+            [reply, done](const absl::StatusOr<SessionInfo>& session) {
+              if (session.ok()) *reply = ToProto(*session);
+              done(session.status());
+            });
+      });
 }
 
 grpc::ServerUnaryReactor* SessionsService::CreateSnapshot(

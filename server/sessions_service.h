@@ -70,6 +70,8 @@ class SessionsService final : public v1::Sessions::CallbackService {
                       v1::Session* reply);
   absl::Status List(const v1::ListSessionsRequest& request,
                     v1::ListSessionsResponse* reply);
+  absl::Status Update(const v1::UpdateSessionRequest& request,
+                      v1::Session* reply);
   absl::Status Delete(const v1::DeleteSessionRequest& request);
 
   const ServiceContext context_;

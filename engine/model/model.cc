@@ -140,11 +140,20 @@ int64_t Model::segment_tokens() const {
 absl::StatusOr<std::unique_ptr<SessionState>> Model::NewState() const {
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
                          SessionState::Create(layout_));
+  Initialise(*state);
+  return state;
+}
+
+void Model::ResetState(SessionState& state) const {
+  state.Clear();
+  Initialise(state);
+}
+
+void Model::Initialise(SessionState& state) const {
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].InitialiseState(
-        layout_->first_part(static_cast<int64_t>(layer)), *state);
+        layout_->first_part(static_cast<int64_t>(layer)), state);
   }
-  return state;
 }
 
 int64_t Model::max_rows() const {

@@ -68,6 +68,8 @@ class Model {
 
   // The state of a session without history. RESOURCE_EXHAUSTED.
   absl::StatusOr<std::unique_ptr<SessionState>> NewState() const;
+  // Makes `state`, which this model made, as NewState makes them.
+  void ResetState(SessionState& state) const;
 
   // Scratch that Forward takes, and that a caller takes for its logits, in a
   // pass of `rows` at most.
@@ -95,6 +97,8 @@ class Model {
   Model() = default;
 
   const Matrix& head() const { return head_ ? *head_ : *embedding_; }
+  // Writes what a session begins with into a state of zeros.
+  void Initialise(SessionState& state) const;
   void KeepHidden(ConstRows hidden, absl::Span<const PassSlice> slices) const;
 
   ModelConfig config_;

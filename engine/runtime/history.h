@@ -47,7 +47,7 @@ class History {
   std::string Digest() const { return hash_.HexDigest(); }
 
  private:
-  const SessionUnit unit_;
+  SessionUnit unit_;
   int64_t bytes_ = 0;
   Sha256 hash_;
   std::string kept_;  // a ring once it is full; byte i of the history lies

@@ -3,9 +3,12 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace mneme {
 
-Housekeeper::Housekeeper() : thread_([this] { Loop(); }) {}
+Housekeeper::Housekeeper(absl::Duration period, std::function<void()> tick)
+    : period_(period), tick_(std::move(tick)), thread_([this] { Loop(); }) {}
 
 Housekeeper::~Housekeeper() {
   {
@@ -26,15 +29,24 @@ void Housekeeper::Loop() {
   auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return stopping_ || !chores_.empty();
   };
+  absl::Time next_tick = absl::Now() + period_;
   while (true) {
     std::function<void()> chore;
     {
-      absl::MutexLock lock(&mutex_, absl::Condition(&ready));
-      if (chores_.empty()) return;  // only when stopping
-      chore = std::move(chores_.front());
-      chores_.pop_front();
+      absl::MutexLock lock(&mutex_);
+      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_tick);
+      if (!chores_.empty()) {
+        chore = std::move(chores_.front());
+        chores_.pop_front();
+      } else if (stopping_) {
+        return;
+      }
     }
-    chore();
+    if (chore) chore();
+    if (absl::Now() >= next_tick) {
+      tick_();
+      next_tick = absl::Now() + period_;
+    }
   }
 }
 

@@ -9,17 +9,20 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace mneme {
 
 // One thread for what takes longer than a thread of the server should wait
-// and is no part of a pass. Thread-safe. What was posted is done before the
+// and is no part of a pass, and for what has to be done from time to time.
+// Thread-safe. What was posted is done before the
 // destructor returns.
 class Housekeeper {
  public:
   static constexpr size_t kMaxChores = 4096;
 
-  Housekeeper();
+  // Calls `tick` about every `period`, between chores.
+  Housekeeper(absl::Duration period, std::function<void()> tick);
   ~Housekeeper();
   Housekeeper(const Housekeeper&) = delete;
   Housekeeper& operator=(const Housekeeper&) = delete;
@@ -29,6 +32,9 @@ class Housekeeper {
 
  private:
   void Loop();
+
+  const absl::Duration period_;
+  const std::function<void()> tick_;
 
   absl::Mutex mutex_;
   std::deque<std::function<void()>> chores_ ABSL_GUARDED_BY(mutex_);

@@ -11,7 +11,7 @@
 namespace mneme {
 
 enum class SegmentResult { kApplied, kDuplicate, kGap, kConflict, kRejected };
-enum class SessionEventKind { kCreate, kDelete };
+enum class SessionEventKind { kCreate, kDelete, kExpire, kReset };
 enum class PassKind { kBlock, kStep };
 
 // What happens in the engine, as it happens. Every method returns quickly,

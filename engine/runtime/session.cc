@@ -5,21 +5,22 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/crc32c.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 
 namespace mneme {
 namespace {
 
+absl::Status TakenOver(const std::string& id, int64_t epoch) {
+  return WithReason(
+      absl::AbortedError(absl::StrCat("session ", id, " was taken over")),
+      {.reason = "TAKEN_OVER", .metadata = {{"epoch", absl::StrCat(epoch)}}});
+}
+
 absl::Status Deleted(const std::string& id) {
   return WithReason(
       absl::NotFoundError(absl::StrCat("session ", id, " was deleted")),
       {.reason = "SESSION_NOT_FOUND", .metadata = {}});
-}
-
-std::string Hex(uint32_t value) {
-  return absl::StrCat(absl::Hex(value, absl::kZeroPad8));
 }
 
 }  // namespace
@@ -50,9 +51,16 @@ Session::Session(Setup setup, StartOnCopy start_on_copy)
     : setup_(std::move(setup)),
       start_on_copy_(std::move(start_on_copy)),
       create_time_(setup_.clock->Now()),
+      labels_(setup_.labels),
+      ttl_(setup_.ttl),
       update_time_(create_time_),
       history_(setup_.unit) {
-  if (setup_.unit == SessionUnit::kText) {
+  absl::MutexLock lock(&mutex_);
+  BeginHistory();
+}
+
+void Session::BeginHistory() {
+  if (unit() == SessionUnit::kText) {
     const absl::optional<int32_t> bos = setup_.model->tokenizer->bos();
     if (bos.has_value()) setup_.state->PushToken(*bos);
   }
@@ -90,9 +98,11 @@ SessionInfo Session::InfoLocked() const {
   info.next_offset = history_.next_offset();
   info.pending_tokens = tail_tokens_;
   info.state_bytes = setup_.model->model->layout()->state_bytes();
-  info.labels = setup_.labels;
+  info.labels = labels_;
   info.create_time = create_time_;
   info.update_time = update_time_;
+  info.expire_time = ExpireTime();
+  info.revision = revision_;
   if (const Task* const writing = CommittingTask(); writing != nullptr) {
     info.activity = writing->activity();
   } else if (writer_ != nullptr) {
@@ -104,6 +114,82 @@ SessionInfo Session::InfoLocked() const {
 SessionInfo Session::Info() const {
   absl::MutexLock lock(&mutex_);
   return InfoLocked();
+}
+
+absl::StatusOr<SessionInfo> Session::Update(
+    const UpdateSessionOptions& options) {
+  absl::MutexLock lock(&mutex_);
+  MNEME_RETURN_IF_ERROR(CheckAlive());
+  if (options.revision.has_value() && *options.revision != revision_) {
+    return WithReason(absl::AbortedError(absl::StrCat(
+                          "session ", id(), " was changed by someone else")),
+                      {.reason = "ETAG_MISMATCH", .metadata = {}});
+  }
+  if (options.labels.has_value()) labels_ = *options.labels;
+  if (options.ttl.has_value()) ttl_ = *options.ttl;
+  ++revision_;
+  update_time_ = setup_.clock->Now();
+  return InfoLocked();
+}
+
+absl::Status Session::Reset(bool takeover) {
+  std::shared_ptr<SessionWriter> fenced;
+  std::vector<std::shared_ptr<Task>> ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return deleted_ || !leased_;
+    };
+    mutex_.Await(absl::Condition(&free));
+    MNEME_RETURN_IF_ERROR(CheckAlive());
+    if (!takeover && (writer_ != nullptr || !tasks_.empty())) {
+      return WithReason(absl::AbortedError(absl::StrCat(
+                            "session ", id(), " is in use; want takeover")),
+                        {.reason = "SESSION_BUSY", .metadata = {}});
+    }
+    ++epoch_;
+    ++revision_;
+    FenceWriter(fenced);
+    Sink sink(*this);
+    while (!tasks_.empty()) {
+      tasks_.front()->Fail(TakenOver(id(), epoch_), sink, position_);
+      PopTask(ended);
+    }
+    input_.Clear();
+    history_ = History(unit());
+    position_ = 0;
+    tail_tokens_ = 0;
+    stalled_ = false;
+    update_time_ = setup_.clock->Now();
+    leased_ = true;
+  }
+  setup_.model->model->ResetState(*setup_.state);
+  {
+    absl::MutexLock lock(&mutex_);
+    BeginHistory();
+    leased_ = false;
+  }
+  if (fenced != nullptr) fenced->notifier.Notify();
+  for (const std::shared_ptr<Task>& task : ended) task->Notify();
+  return absl::OkStatus();
+}
+
+absl::Time Session::ExpireTime() const {
+  if (ttl_ == absl::ZeroDuration()) return absl::InfiniteFuture();
+  const bool in_use =
+      writer_ != nullptr || !tasks_.empty() ||
+      std::any_of(copies_.begin(), copies_.end(),
+                  [](const auto& copy) { return !copy.expired(); });
+  return (in_use ? setup_.clock->Now() : update_time_) + ttl_;
+}
+
+absl::Time Session::ExpireIfDue(absl::Time now) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Time due = ExpireTime();
+  if (due > now) return due;
+  if (leased_) return now + absl::Seconds(1);  // someone looks at it
+  deleted_ = true;
+  return absl::InfinitePast();
 }
 
 bool Session::WithState(
@@ -282,63 +368,13 @@ void Session::Complete(const absl::Status& status, ConstRows logits) {
   if (failed_writer != nullptr) failed_writer->notifier.Notify();
 }
 
-// -- Writers -----------------------------------------------------------------
-
-absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
-    const AppendOptions& options, StreamListener* listener,
-    AppendOpened& opened) {
-  std::shared_ptr<SessionWriter> fenced;
-  auto writer = std::make_shared<SessionWriter>(listener);
-  {
-    absl::MutexLock lock(&mutex_);
-    MNEME_RETURN_IF_ERROR(CheckAlive());
-    if (options.expected_epoch != 0 && options.expected_epoch != epoch_) {
-      return WithReason(absl::AbortedError(absl::StrCat(
-                            "session ", id(), " is in epoch ", epoch_,
-                            ", want ", options.expected_epoch)),
-                        {.reason = "EPOCH_FENCED",
-                         .metadata = {{"epoch", absl::StrCat(epoch_)}}});
-    }
-    if (writer_ != nullptr) {
-      if (!options.takeover) {
-        return WithReason(
-            absl::AbortedError(absl::StrCat(
-                "session ", id(), " has another append stream; want takeover")),
-            {.reason = "SESSION_BUSY", .metadata = {{"busy", "APPENDING"}}});
-      }
-      ++epoch_;
-      fenced = std::move(writer_);
-      fenced->status =
-          WithReason(absl::AbortedError(absl::StrCat(
-                         "another append stream took session ", id(), " over")),
-                     {.reason = "TAKEN_OVER",
-                      .metadata = {{"epoch", absl::StrCat(epoch_)}}});
-    }
-    stalled_ = false;
-    input_.Reserve(kMaxInflightBytes);
-    writer->position_at_open = position_;
-    writer_ = writer;
-    opened.uid = uid();
-    opened.epoch = epoch_;
-    opened.unit = unit();
-    opened.next_offset = history_.next_offset();
-    opened.absorbed_offset = AbsorbedOffset();
-    opened.position = position_;
-    opened.max_inflight_bytes = kMaxInflightBytes;
-    opened.max_segment_bytes = kMaxSegmentBytes;
-    if (input_.empty()) opened.history_digest = history_.Digest();
-  }
-  if (fenced != nullptr) fenced->notifier.Notify();
-  return writer;
-}
-
-void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
-  writer->notifier.Detach();
-  absl::MutexLock lock(&mutex_);
-  if (writer_ != writer) return;
-  writer_ = nullptr;
+void Session::FenceWriter(std::shared_ptr<SessionWriter>& fenced) {
+  fenced = std::move(writer_);
+  if (fenced != nullptr) fenced->status = TakenOver(id(), epoch_);
   input_.Reserve(0);
 }
+
+// -- Tasks -------------------------------------------------------------------
 
 const Task* Session::CommittingTask() const {
   for (const std::shared_ptr<Task>& task : tasks_) {
@@ -346,145 +382,6 @@ const Task* Session::CommittingTask() const {
   }
   return nullptr;
 }
-
-bool Session::HasRoomFor(int64_t bytes) const {
-  return tasks_.empty() &&
-         (input_.empty() || input_.size() + bytes <= kMaxInflightBytes);
-}
-
-void Session::Accept(std::string_view bytes) {
-  history_.Add(bytes);
-  input_.Append(bytes);
-  update_time_ = setup_.clock->Now();
-  stalled_ = false;
-}
-
-absl::StatusOr<AppendStream::Taken> Session::Write(
-    const SessionWriter& writer, const AppendStream::Segment& segment) {
-  Observer& observer = *setup_.observer;
-  const std::string& model = setup_.model->name;
-  auto rejected = [&](SegmentResult result, absl::Status status) {
-    observer.OnSegment(model, result, 0);
-    return status;
-  };
-
-  AppendStream::Taken taken;
-  {
-    // Waiting costs nothing: a segment is looked at when there is room for it.
-    absl::MutexLock lock(&mutex_);
-    MNEME_RETURN_IF_ERROR(writer.status);
-    if (!HasRoomFor(PayloadSize(segment.payload))) {
-      taken.offer = Offer::kLater;
-      return taken;
-    }
-  }
-
-  // What can be said of the segment by itself.
-  const std::string bytes = PayloadBytes(segment.payload);
-  const auto size = static_cast<int64_t>(bytes.size());
-  if (size == 0 || size > kMaxSegmentBytes) {
-    return rejected(SegmentResult::kRejected,
-                    BadField("segment.payload",
-                             absl::StrCat("found ", size, " bytes for offset ",
-                                          segment.offset, ", wanted 1 to ",
-                                          kMaxSegmentBytes)));
-  }
-  if (segment.offset < 0) {
-    return rejected(
-        SegmentResult::kRejected,
-        BadField("segment.offset",
-                 absl::StrCat("found ", segment.offset, ", wanted 0 or more")));
-  }
-  if (segment.crc32c.has_value()) {
-    const uint32_t found = Crc32c(bytes);
-    if (found != *segment.crc32c) {
-      return rejected(
-          SegmentResult::kRejected,
-          WithReason(absl::InvalidArgumentError(absl::StrCat(
-                         "segment at offset ", segment.offset, ": crc32c is ",
-                         found, ", want ", *segment.crc32c)),
-                     {.reason = "CRC_MISMATCH",
-                      .metadata = {{"offset", absl::StrCat(segment.offset)},
-                                   {"found", Hex(found)},
-                                   {"expected", Hex(*segment.crc32c)}}}));
-    }
-  }
-  if (const absl::Status status = setup_.model->CheckInput(
-          unit(), segment.payload,
-          absl::StrCat("segment at offset ", segment.offset));
-      !status.ok()) {
-    return rejected(SegmentResult::kRejected, status);
-  }
-
-  absl::MutexLock lock(&mutex_);
-  MNEME_RETURN_IF_ERROR(writer.status);
-  if (!HasRoomFor(size)) {
-    taken.offer = Offer::kLater;
-    return taken;
-  }
-  const int64_t next = history_.next_offset();
-  const int64_t unit_bytes = history_.unit_bytes();
-  if (segment.offset > next) {
-    return rejected(
-        SegmentResult::kGap,
-        WithReason(absl::OutOfRangeError(
-                       absl::StrCat("segment at offset ", segment.offset,
-                                    " leaves a gap, want ", next)),
-                   {.reason = "SEGMENT_GAP",
-                    .metadata = {{"offset", absl::StrCat(segment.offset)},
-                                 {"expected_offset", absl::StrCat(next)}}}));
-  }
-  // What the session has already has to be the same.
-  const int64_t known_bytes =
-      std::min((next - segment.offset) * unit_bytes, size);
-  if (known_bytes > 0) {
-    taken.duplicate = true;
-    switch (history_.Compare(segment.offset,
-                             std::string_view(bytes).substr(0, known_bytes))) {
-      case History::Match::kSame:
-        break;
-      case History::Match::kTooOld:
-        taken.verified = false;
-        break;
-      case History::Match::kDifferent:
-        return rejected(
-            SegmentResult::kConflict,
-            WithReason(absl::FailedPreconditionError(absl::StrCat(
-                           "segment at offset ", segment.offset,
-                           " differs from what the session has there")),
-                       {.reason = "SEGMENT_CONFLICT",
-                        .metadata = {{"offset", absl::StrCat(segment.offset)},
-                                     {"next_offset", absl::StrCat(next)}}}));
-    }
-  }
-  if (known_bytes == size) {
-    observer.OnSegment(model, SegmentResult::kDuplicate, 0);
-    return taken;
-  }
-  Accept(std::string_view(bytes).substr(known_bytes));
-  observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
-  return taken;
-}
-
-bool Session::Writable(const SessionWriter& writer) const {
-  absl::MutexLock lock(&mutex_);
-  return !writer.status.ok() || HasRoomFor(1);
-}
-
-absl::Status Session::WriterStatus(const SessionWriter& writer) const {
-  absl::MutexLock lock(&mutex_);
-  return writer.status;
-}
-
-AppendProgress Session::Progress(const SessionWriter& writer) const {
-  absl::MutexLock lock(&mutex_);
-  return {.absorbed_offset = AbsorbedOffset(),
-          .position = position_,
-          .tokens = position_ - writer.position_at_open,
-          .idle = input_.empty()};
-}
-
-// -- Tasks -------------------------------------------------------------------
 
 absl::Status Session::AddTask(std::shared_ptr<Task> task,
                               std::string_view prompt) {

@@ -59,6 +59,7 @@ class Session final : public Lane {
     std::string uid;
     SessionUnit unit = SessionUnit::kText;
     std::map<std::string, std::string> labels;
+    absl::Duration ttl;  // zero: never expires
     std::shared_ptr<const ServedModel> model;
     std::unique_ptr<SessionState> state;  // of a new session
     ByteBudget::Reservation reservation;  // for the state and the index
@@ -102,6 +103,18 @@ class Session final : public Lane {
       absl::FunctionRef<void(const SessionState& state, SessionInfo& info)>
           read,
       SessionInfo& info);
+
+  // ABORTED (ETAG_MISMATCH) if the revision is another.
+  absl::StatusOr<SessionInfo> Update(const UpdateSessionOptions& options);
+
+  // Empties it and raises its epoch, when no pass is using it. ABORTED
+  // (SESSION_BUSY) if it has a writer or waiting tasks and `takeover` is false;
+  // with it, they end ABORTED (TAKEN_OVER). Tasks on copies go on.
+  absl::Status Reset(bool takeover);
+
+  // InfinitePast: it has expired by `now` and is deleted; else when to look
+  // again, InfiniteFuture if never.
+  absl::Time ExpireIfDue(absl::Time now);
 
   // Ends everything that goes on with it: its writer at once, its tasks when
   // they are planned next. Returns those that work on copies, whose lanes the
@@ -148,6 +161,11 @@ class Session final : public Lane {
   int64_t PullInput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes input into the account of the history and into the queue.
   void Accept(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Puts the token that begins a history into the tail.
+  void BeginHistory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FenceWriter(std::shared_ptr<SessionWriter>& fenced)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Time ExpireTime() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -166,6 +184,9 @@ class Session final : public Lane {
   // The last pass failed: nothing is retried until something new happens.
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;
+  int64_t revision_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration ttl_ ABSL_GUARDED_BY(mutex_);
   absl::Time update_time_ ABSL_GUARDED_BY(mutex_);
   History history_ ABSL_GUARDED_BY(mutex_);
   ByteQueue input_ ABSL_GUARDED_BY(mutex_);  // accepted, not yet absorbed

@@ -75,6 +75,8 @@ struct SessionInfo {
   std::map<std::string, std::string> labels;
   absl::Time create_time;
   absl::Time update_time;
+  absl::Time expire_time;  // InfiniteFuture: never
+  int64_t revision = 0;    // changes with labels, limits and epoch
 };
 
 struct CreateSessionOptions {
@@ -82,6 +84,23 @@ struct CreateSessionOptions {
   std::string model;
   // Default: text if the model has a tokenizer, else tokens.
   absl::optional<SessionUnit> unit;
+  std::map<std::string, std::string> labels;
+  absl::Duration ttl;  // idle time after which it expires; zero: never
+};
+
+// What UpdateSession changes: what is set.
+struct UpdateSessionOptions {
+  std::string session;
+  absl::optional<int64_t> revision;  // if set, has to match
+  absl::optional<std::map<std::string, std::string>> labels;
+  absl::optional<absl::Duration> ttl;
+};
+
+// Sessions that have all that is set.
+struct SessionFilter {
+  bool nothing = false;  // matches no session
+  absl::optional<std::string> model;
+  absl::optional<SessionActivity> activity;
   std::map<std::string, std::string> labels;
 };
 

@@ -16,11 +16,19 @@ SessionState::SessionState(std::shared_ptr<const StateLayout> layout)
       memory_(layout_->total_floats() * 4),
       cursors_(layout_->part_count()) {
   tail_.reserve(layout_->spec().block_tokens);
+  if (memory_) Clear();
+}
+
+void SessionState::Clear() {
+  std::memset(memory_.data(), 0, layout_->total_floats() * 4);
+  tail_.clear();
+  computed_tokens_ = 0;
+  stepped_ = false;
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const PartSpec& spec = layout_->part(part);
     const int64_t rows = spec.kind == PartKind::kRewritten ? spec.rows : 0;
-    cursors_[part].committed.rows = rows;
-    cursors_[part].pending.rows = rows;
+    cursors_[part].committed = {.buffer = 0, .rows = rows};
+    cursors_[part].pending = cursors_[part].committed;
   }
 }
 
@@ -38,7 +46,6 @@ absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Create(
     return absl::ResourceExhaustedError(
         absl::StrCat("session state: the machine refused ", bytes, " bytes"));
   }
-  std::memset(state->memory_.data(), 0, bytes);
   return state;
 }
 

@@ -38,6 +38,9 @@ class SessionState {
   static absl::StatusOr<std::unique_ptr<SessionState>> Create(
       std::shared_ptr<const StateLayout> layout);
 
+  // As Create made it.
+  void Clear();
+
   // A copy of the committed state and the tail. REQUIRES: no unit is open.
   absl::StatusOr<std::unique_ptr<SessionState>> Clone() const;
 

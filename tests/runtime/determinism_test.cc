@@ -115,6 +115,7 @@ class DeterminismTest : public testing::Test {
       }
       Engine& engine = *engines_[random() % 2];
       std::vector<std::thread> threads;
+      threads.reserve(mates);
       for (int i = 0; i < mates; ++i) {
         threads.emplace_back([&, i] {
           Play(engine, "mate" + std::to_string(i), scripts[i], cuts[i],

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/base/crc32c.h"
 #include "engine/tools/presets.h"
@@ -366,6 +367,83 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
   Create("c");
 }
 
+TEST_F(EngineTest, UpdateChangesLabelsAndLimits) {
+  Create("s");
+  const SessionInfo before = *engine_->GetSession("s");
+  EXPECT_EQ(before.expire_time, absl::InfiniteFuture());
+  const auto updated = engine_->UpdateSession(
+      {.session = "s",
+       .revision = before.revision,
+       .labels = std::map<std::string, std::string>{{"user", "7"}},
+       .ttl = absl::Hours(1)});
+  ASSERT_THAT(updated, IsOk());
+  EXPECT_EQ(updated->labels.at("user"), "7");
+  EXPECT_EQ(updated->expire_time, updated->update_time + absl::Hours(1));
+  EXPECT_EQ(updated->epoch, before.epoch);
+  EXPECT_THAT(
+      engine_->UpdateSession({.session = "s", .revision = before.revision}),
+      HasReason("ETAG_MISMATCH"));
+  EXPECT_THAT(
+      engine_->UpdateSession({.session = "s", .ttl = absl::Milliseconds(5)}),
+      Fails(StatusCode::kInvalidArgument, "ttl"));
+  EXPECT_THAT(engine_->UpdateSession({.session = "none"}),
+              Fails(StatusCode::kNotFound, "none"));
+  EXPECT_EQ(engine_->ListSessions("", 9, {.labels = {{"user", "7"}}}).size(),
+            1u);
+  EXPECT_TRUE(
+      engine_->ListSessions("", 9, {.labels = {{"user", "8"}}}).empty());
+  EXPECT_TRUE(engine_->ListSessions("", 9, {.model = "none"}).empty());
+}
+
+TEST_F(EngineTest, AnIdleSessionExpiresAndIsRememberedAsExpired) {
+  ASSERT_THAT(engine_->CreateSession(
+                  {.id = "idle", .model = "tiny", .ttl = absl::Seconds(1)}),
+              IsOk());
+  ASSERT_THAT(engine_->CreateSession(
+                  {.id = "used", .model = "tiny", .ttl = absl::Seconds(1)}),
+              IsOk());
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "used"}, &waiter);
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (engine_->GetSession("idle").ok() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_THAT(engine_->GetSession("idle"), HasReason("SESSION_EXPIRED"));
+  EXPECT_THAT(engine_->GetSession("used"), IsOk());
+  Create("idle");  // the id is free
+}
+
+TEST_F(EngineTest, ResetEmptiesASession) {
+  Create("s");
+  Create("fresh");
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(300, 'a')), IsOk());
+  const auto reset = [this](bool takeover) {
+    absl::StatusOr<SessionInfo> result;
+    absl::Notification done;
+    engine_->ResetSession("s", takeover, [&](absl::StatusOr<SessionInfo> info) {
+      result = std::move(info);
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return result;
+  };
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "s"}, &waiter);
+  EXPECT_THAT(reset(false), HasReason("SESSION_BUSY"));
+  const auto info = reset(true);
+  ASSERT_THAT(info, IsOk());
+  EXPECT_EQ(info->epoch, 2);
+  EXPECT_EQ(info->next_offset, 0);
+  EXPECT_THAT(writer->Write({.offset = 300, .payload = "x"}),
+              HasReason("TAKEN_OVER"));
+  EXPECT_EQ(Describe(*engine_, "s")->state_digest,
+            Describe(*engine_, "fresh")->state_digest);
+  ASSERT_THAT(AppendAll(*engine_, "s", "abc"), IsOk());
+  ASSERT_THAT(AppendAll(*engine_, "fresh", "abc"), IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->state_digest,
+            Describe(*engine_, "fresh")->state_digest);
+}
+
 TEST_F(EngineTest, ADeletedSessionIsGoneWithItsStreamsAndItsIdIsFree) {
   Create("s");
   const std::string uid = engine_->GetSession("s")->uid;
@@ -477,8 +555,8 @@ TEST_F(EngineTest, StopTokensHaveToBeInTheVocabulary) {
 
 TEST_F(EngineTest, ListingGoesOnWhereItStopped) {
   for (const char* id : {"a", "b", "c", "d"}) Create(id);
-  EXPECT_EQ(engine_->ListSessions("", 3).size(), 3u);
-  const auto rest = engine_->ListSessions("c", 3);
+  EXPECT_EQ(engine_->ListSessions("", 3, {}).size(), 3u);
+  const auto rest = engine_->ListSessions("c", 3, {});
   ASSERT_EQ(rest.size(), 1u);
   EXPECT_EQ(rest[0].id, "d");
 }

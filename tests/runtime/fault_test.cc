@@ -45,7 +45,7 @@ class FaultTest : public testing::Test {
                        .state = *model_->model->NewState(),
                        .clock = Clock::Real(),
                        .observer = &observer_},
-        [](const Session&, std::shared_ptr<Task>, const SessionState&,
+        [](const Session&, const std::shared_ptr<Task>&, const SessionState&,
            int64_t) {});
   }
 

@@ -45,16 +45,16 @@ TEST(ConvertTest, ASessionShowsWhatTheEngineKnows) {
   EXPECT_EQ(session.labels().at("k"), "v");
 }
 
-TEST(ConvertTest, AnEtagChangesWithUidAndEpochAndNothingElse) {
+TEST(ConvertTest, AnEtagChangesWithUidAndRevisionAndNothingElse) {
   SessionInfo info;
   info.uid = "u";
-  info.epoch = 1;
+  info.revision = 1;
   const std::string etag = EtagOf(info);
   info.position = 100;
   EXPECT_EQ(EtagOf(info), etag);
-  info.epoch = 2;
+  info.revision = 2;
   EXPECT_NE(EtagOf(info), etag);
-  info.epoch = 1;
+  info.revision = 1;
   info.uid = "w";
   EXPECT_NE(EtagOf(info), etag);
 }
@@ -162,12 +162,6 @@ TEST(ConvertTest, GenerateRefusesValuesOutOfRange) {
 
 TEST(ConvertTest, CreateNamesEachFieldThatIsNotServed) {
   v1::CreateSessionRequest request;
-  request.mutable_session()->mutable_ttl()->set_seconds(0);  // never: fine
-  EXPECT_TRUE(FromProto(request).ok());
-  request.mutable_session()->mutable_ttl()->set_seconds(5);
-  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
-            "session.ttl");
-  request.Clear();
   request.set_source_snapshot("sessions/a/snapshots/b");
   EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
             "source_snapshot");
@@ -175,6 +169,30 @@ TEST(ConvertTest, CreateNamesEachFieldThatIsNotServed) {
   request.mutable_session()->set_snapshot_interval_tokens(5);
   EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
             "session.snapshot_interval_tokens");
+}
+
+TEST(ConvertTest, UpdateTakesWhatItsMaskNames) {
+  v1::UpdateSessionRequest request;
+  request.mutable_session()->set_name("sessions/s");
+  (*request.mutable_session()->mutable_labels())["a"] = "1";
+  request.mutable_session()->mutable_ttl()->set_seconds(5);
+  auto options = FromProto(request);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->session, "s");
+  EXPECT_EQ(options->labels->at("a"), "1");
+  EXPECT_EQ(options->ttl, absl::Seconds(5));
+  request.mutable_update_mask()->add_paths("ttl");
+  options = FromProto(request);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_FALSE(options->labels.has_value());
+  EXPECT_EQ(options->ttl, absl::Seconds(5));
+  request.mutable_update_mask()->set_paths(0, "model");
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "update_mask");
+  request.clear_update_mask();
+  request.mutable_session()->mutable_ttl()->set_nanos(-1);
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "session.ttl");
 }
 
 TEST(ConvertTest, ASegmentGivesItsPayloadAway) {

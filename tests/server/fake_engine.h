@@ -155,13 +155,40 @@ class FakeEngine final : public Engine {
     if (session.ok()) session->state_digest = std::string(64, 'd');
     done(session);
   }
-  std::vector<SessionInfo> ListSessions(const std::string& after,
-                                        int64_t limit) const override {
+  absl::StatusOr<SessionInfo> UpdateSession(
+      const UpdateSessionOptions& options) override {
+    absl::MutexLock lock(&mu_);
+    const auto found = sessions_.find(options.session);
+    if (found == sessions_.end()) return NoSession();
+    SessionInfo& session = found->second;
+    if (options.labels.has_value()) session.labels = *options.labels;
+    if (options.ttl.has_value()) {
+      session.expire_time = session.update_time + *options.ttl;
+    }
+    ++session.revision;
+    return session;
+  }
+  void ResetSession(
+      const std::string& id, bool takeover,
+      std::function<void(absl::StatusOr<SessionInfo>)> done) override {
+    absl::StatusOr<SessionInfo> session = GetSession(id);
+    if (session.ok() && !takeover &&
+        session->activity != SessionActivity::kIdle) {
+      session = absl::AbortedError("in use");
+    }
+    done(session);
+  }
+  std::vector<SessionInfo> ListSessions(
+      const std::string& after, int64_t limit,
+      const SessionFilter& filter) const override {
     absl::MutexLock lock(&mu_);
     std::vector<SessionInfo> page;
     for (auto it = sessions_.upper_bound(after);
          it != sessions_.end() && static_cast<int64_t>(page.size()) < limit;
          ++it) {
+      if (filter.model.has_value() && *filter.model != it->second.model) {
+        continue;
+      }
       page.push_back(it->second);
     }
     return page;

@@ -17,7 +17,7 @@ GenerateEvent Started() {
 GenerateEvent Token(char c) {
   GenerateEvent event;
   event.kind = GenerateEvent::Kind::kToken;
-  event.token = c;
+  event.token = static_cast<unsigned char>(c);
   event.text = std::string(1, c);
   event.logprob = -0.5f;
   return event;

@@ -26,10 +26,13 @@ class RequestIdTableTest : public ::testing::Test {
     (*request.mutable_session()->mutable_labels())["a"] = "1";
     (*request.mutable_session()->mutable_labels())["b"] = "2";
     v1::Session reply;
-    status_ = table->Once(id, "CreateSession", request, &reply, [&] {
-      reply.set_uid(absl::StrCat(++calls_));
-      return outcome;
-    });
+    table->Once(
+        id, "CreateSession", request, &reply,
+        [&](const RequestIdTable::Done& done) {
+          reply.set_uid(absl::StrCat(++calls_));
+          done(outcome);
+        },
+        [&](const absl::Status& status) { status_ = status; });
     return status_.ok() ? reply.uid() : "";
   }
 
@@ -58,11 +61,36 @@ TEST_F(RequestIdTableTest, AnotherBodyOrMethodIsRefused) {
   EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(GetReason(status_)->reason, "REQUEST_ID_REUSED");
   v1::Session reply;
-  EXPECT_EQ(table
-                .Once("r", "DeleteSession", v1::DeleteSessionRequest(), &reply,
-                      [] { return absl::OkStatus(); })
-                .code(),
-            absl::StatusCode::kInvalidArgument);
+  table.Once(
+      "r", "DeleteSession", v1::DeleteSessionRequest(), &reply,
+      [](const RequestIdTable::Done& done) { done(absl::OkStatus()); },
+      [&](const absl::Status& status) { status_ = status; });
+  EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(RequestIdTableTest, TheSecondOfTwoAtOnceWaitsForTheFirst) {
+  RequestIdTable table({.clock = &clock_});
+  const v1::CreateSessionRequest request;
+  v1::Session replies[2];
+  RequestIdTable::Done finish;
+  int finished = 0;
+  for (v1::Session& reply : replies) {
+    table.Once(
+        "r", "CreateSession", request, &reply,
+        [&](const RequestIdTable::Done& done) {
+          ASSERT_FALSE(finish);
+          finish = done;
+        },
+        [&](const absl::Status& status) {
+          EXPECT_TRUE(status.ok());
+          ++finished;
+        });
+  }
+  EXPECT_EQ(finished, 0);
+  replies[0].set_uid("one");
+  finish(absl::OkStatus());
+  EXPECT_EQ(finished, 2);
+  EXPECT_EQ(replies[1].uid(), "one");
 }
 
 TEST_F(RequestIdTableTest, AFailureIsNotRemembered) {
