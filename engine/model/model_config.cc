@@ -201,7 +201,7 @@ std::string Canonical(const ModelConfig& c) {
               {"rms_norm_eps", c.rms_norm_eps},
               {"tie_word_embeddings", c.tie_word_embeddings},
               {"rope_theta", c.rope_theta},
-              {"ttt_layer_type", "linear"},
+              {"ttt_layer_type", c.ttt_layer_type},
               {"ttt_base_lr", c.ttt_base_lr},
               {"mini_batch_size", c.mini_batch},
               {"share_qk", c.share_qk},
@@ -229,11 +229,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
   ModelConfig config;
   KeyReader keys(std::move(object));
   keys.Choice("model_type", {"ttt"});
-  if (keys.Choice("ttt_layer_type", {"linear", "mlp"}) == "mlp") {
-    return absl::UnimplementedError(
-        "config.json: \"ttt_layer_type\" is \"mlp\"; this build computes "
-        "\"linear\"");
-  }
+  config.ttt_layer_type = keys.Choice("ttt_layer_type", {"linear", "mlp"});
   keys.Choice("hidden_act", {"silu"});
   keys.Choice("torch_dtype", {"float32"});
   MNEME_RETURN_IF_ERROR(CheckArchitectures(keys.Take("architectures")));

@@ -24,6 +24,7 @@ struct ModelConfig {
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = true;
   float rope_theta = 10000.0f;
+  std::string ttt_layer_type = "linear";  // or "mlp"
   float ttt_base_lr = 1.0f;
   int64_t mini_batch = 16;  // mini_batch_size
   bool share_qk = false;

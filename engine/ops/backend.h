@@ -77,8 +77,16 @@ struct CausalConvSlice {
   float* next_window = nullptr;   // likewise after the last row; or null
 };
 
-// The inner learner of a TTT-Linear layer.
-struct TttLinearParams {
+// What a TTT layer learns with, per head: a chain of affine maps x W + b from
+// head_dim to head_dim.
+enum class TttInner {
+  kLinear,  // x W1 + b1
+  kMlp,     // gelu(x W1 + b1) W2 + b2 through 4 * head_dim, tanh form of gelu
+};
+
+// The inner learner of a TTT layer.
+struct TttParams {
+  TttInner inner = TttInner::kLinear;
   int64_t heads = 0;
   int64_t head_dim = 0;                // even
   int64_t mini_batch = 0;              // K >= 1
@@ -87,30 +95,53 @@ struct TttLinearParams {
   const float* token_scale = nullptr;  // [mini_batch], te >= 0
   const float* rope_cos = nullptr;     // [mini_batch, head_dim / 2]
   const float* rope_sin = nullptr;     // [mini_batch, head_dim / 2]
+
+  int64_t maps() const { return inner == TttInner::kMlp ? 2 : 1; }
+  // Numbers that enter map 0, and that leave map i and enter the next.
+  int64_t in_dim(int64_t map) const {
+    return map == 0 ? head_dim : 4 * head_dim;
+  }
+  int64_t out_dim(int64_t map) const {
+    return map + 1 == maps() ? head_dim : 4 * head_dim;
+  }
+  // Of one head: map after map W [in, out] above one row b [out].
+  int64_t weight_floats() const {
+    int64_t floats = 0;
+    for (int64_t i = 0; i < maps(); ++i) {
+      floats += (in_dim(i) + 1) * out_dim(i);
+    }
+    return floats;
+  }
+  // Of one token and head: map after map what enters it [in], then
+  // lr * dLoss/d(what leaves it) [out]: its gradient as a rank-1 product.
+  int64_t factor_floats() const {
+    int64_t floats = 0;
+    for (int64_t i = 0; i < maps(); ++i) floats += in_dim(i) + out_dim(i);
+    return floats;
+  }
 };
 
-// Consecutive rows of one session in a TTT-Linear layer.
+// Consecutive rows of one session in a TTT layer.
 //
-// weights is the inner model at the start of the open mini-batch: per head W
-// above one row b. factors holds, per token of the open mini-batch and head,
-// the rotated key k and lr * dLoss/dz: its gradient as a rank-1 product.
+// weights is the inner model at the start of the open mini-batch; factors
+// holds the gradients of the open mini-batch's tokens.
 //
 // Rows that complete a mini-batch rewrite the weights into next_weights
 // (which may be `weights` itself). Rows that stay open append to factors if
 // they belong to the mini-batch that was open at the start, else they are
 // written to next_factors from row 0.
-struct TttLinearSlice {
+struct TttSlice {
   int64_t first_row = 0;
   int64_t rows = 0;
   int64_t slot = 0;                // of the first row: position mod K
-  const float* weights = nullptr;  // [heads, head_dim + 1, head_dim]
+  const float* weights = nullptr;  // [heads, weight_floats]
   float* next_weights = nullptr;   // likewise
-  float* factors = nullptr;        // [mini_batch - 1, heads, 2, head_dim]
+  float* factors = nullptr;        // [mini_batch - 1, heads, factor_floats]
   float* next_factors = nullptr;   // likewise
 };
 
-// The operands of a TTT-Linear layer: one row per token of all slices.
-struct TttLinearInputs {
+// The operands of a TTT layer: one row per token of all slices.
+struct TttInputs {
   ConstRows q, k, v;        // [rows, heads * head_dim], before rotation
   ConstRows learning_rate;  // [rows, heads]
 };
@@ -133,10 +164,9 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
       const TensorView& weight) = 0;
 
-  // Makes room for the scratch of TttLinear with these sizes and at most
+  // Makes room for the scratch of Ttt with these sizes and at most
   // `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
-  virtual absl::Status ReserveTttLinear(const TttLinearParams& params,
-                                        int64_t rows) = 0;
+  virtual absl::Status ReserveTtt(const TttParams& params, int64_t rows) = 0;
 
   // y = x weightᵀ.   x [rows, in], y [rows, out] overwritten.
   virtual void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
@@ -177,9 +207,9 @@ class Backend {
   // (dual form); with the rotation, the per-token scale and the residual
   // LayerNorm model of the authors' published code, and gradients kept as
   // rank-1 factors instead of their sum.
-  virtual void TttLinear(ComputePath path, const TttLinearParams& params,
-                         const TttLinearInputs& inputs,
-                         absl::Span<const TttLinearSlice> slices, Rows out) = 0;
+  virtual void Ttt(ComputePath path, const TttParams& params,
+                   const TttInputs& inputs, absl::Span<const TttSlice> slices,
+                   Rows out) = 0;
 
   // Waits until all of the above has happened. INTERNAL or
   // RESOURCE_EXHAUSTED if any of it failed since the last call: then nothing

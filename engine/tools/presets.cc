@@ -41,8 +41,16 @@ const std::map<std::string, ModelConfig>& Presets() {
       config->bos_token = kBos;
       config->eos_tokens = {kEnd};
     }
+    ModelConfig mlp_tiny = tiny;
+    ModelConfig mlp_base = base;
+    for (ModelConfig* config : {&mlp_tiny, &mlp_base}) {
+      config->ttt_layer_type = "mlp";
+      config->ttt_base_lr = 0.1f;
+    }
     return new std::map<std::string, ModelConfig>{{"ttt-linear-125m", base},
-                                                  {"ttt-linear-tiny", tiny}};
+                                                  {"ttt-linear-tiny", tiny},
+                                                  {"ttt-mlp-125m", mlp_base},
+                                                  {"ttt-mlp-tiny", mlp_tiny}};
   }();
   return *presets;
 }
@@ -102,8 +110,8 @@ class RandomTensors {
   std::vector<Tensor> tensors_;
 };
 
-void AddTttLinear(const ModelConfig& c, const std::string& prefix,
-                  RandomTensors& random) {
+void AddTtt(const ModelConfig& c, const std::string& prefix,
+            RandomTensors& random) {
   random.AddProjection(prefix + "q_proj.weight", c.model_dim, c.model_dim);
   random.AddProjection(prefix + "v_proj.weight", c.model_dim, c.model_dim);
   random.AddProjection(prefix + "o_proj.weight", c.model_dim, c.model_dim);
@@ -128,8 +136,16 @@ void AddTttLinear(const ModelConfig& c, const std::string& prefix,
   random.Add(prefix + "ttt_norm_bias", {c.heads, c.head_dim()}, 0.0f, 0.02f);
   random.AddNorm(prefix + "post_norm.weight", {c.model_dim});
   random.Add(prefix + "post_norm.bias", {c.model_dim}, 0.0f, 0.02f);
-  random.Add(prefix + "W1", {c.heads, c.head_dim(), c.head_dim()}, 0.0f, 0.02f);
-  random.Add(prefix + "b1", {c.heads, 1, c.head_dim()}, 0.0f, 0.02f);
+  const int64_t head_dim = c.head_dim();
+  if (c.ttt_layer_type == "mlp") {
+    random.Add(prefix + "W1", {c.heads, head_dim, 4 * head_dim}, 0.0f, 0.02f);
+    random.Add(prefix + "b1", {c.heads, 1, 4 * head_dim}, 0.0f, 0.02f);
+    random.Add(prefix + "W2", {c.heads, 4 * head_dim, head_dim}, 0.0f, 0.02f);
+    random.Add(prefix + "b2", {c.heads, 1, head_dim}, 0.0f, 0.02f);
+  } else {
+    random.Add(prefix + "W1", {c.heads, head_dim, head_dim}, 0.0f, 0.02f);
+    random.Add(prefix + "b1", {c.heads, 1, head_dim}, 0.0f, 0.02f);
+  }
 }
 
 absl::Status WriteConfig(const ModelConfig& c, const std::string& path) {
@@ -144,7 +160,7 @@ absl::Status WriteConfig(const ModelConfig& c, const std::string& path) {
                                 {"rms_norm_eps", c.rms_norm_eps},
                                 {"tie_word_embeddings", c.tie_word_embeddings},
                                 {"rope_theta", c.rope_theta},
-                                {"ttt_layer_type", "linear"},
+                                {"ttt_layer_type", c.ttt_layer_type},
                                 {"ttt_base_lr", c.ttt_base_lr},
                                 {"mini_batch_size", c.mini_batch},
                                 {"share_qk", c.share_qk},
@@ -214,7 +230,7 @@ absl::Status WriteRandomModel(const ModelConfig& c, uint64_t seed,
                  0.0f, 0.3f);
       random.Add(prefix + "conv.conv.bias", {c.model_dim}, 0.0f, 0.05f);
     }
-    AddTttLinear(c, prefix + "seq_modeling_block.", random);
+    AddTtt(c, prefix + "seq_modeling_block.", random);
   }
   MNEME_RETURN_IF_ERROR(random.Write(directory + "/model.safetensors"));
   return WriteConfig(c, directory + "/config.json");

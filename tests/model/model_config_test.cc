@@ -48,6 +48,7 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
   EXPECT_EQ(config->rms_norm_eps, 1e-6f);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(config->rope_theta, 10000.0f);
+  EXPECT_EQ(config->ttt_layer_type, "linear");
   EXPECT_EQ(config->ttt_base_lr, 1.0f);
   EXPECT_EQ(config->mini_batch, 16);
   EXPECT_FALSE(config->share_qk);
@@ -61,7 +62,7 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
 
 TEST(ModelConfigTest, EveryKeyIsRead) {
   const absl::StatusOr<ModelConfig> config = Parse(R"(
-      "ttt_layer_type": "linear", "hidden_act": "silu", "vocab_size": 300,
+      "ttt_layer_type": "mlp", "hidden_act": "silu", "vocab_size": 300,
       "hidden_size": 48, "intermediate_size": 7, "num_hidden_layers": 3,
       "num_attention_heads": 4, "rms_norm_eps": 0.5,
       "tie_word_embeddings": false, "rope_theta": 100, "ttt_base_lr": 0.1,
@@ -78,6 +79,7 @@ TEST(ModelConfigTest, EveryKeyIsRead) {
   EXPECT_EQ(config->rms_norm_eps, 0.5f);
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_EQ(config->rope_theta, 100.0f);
+  EXPECT_EQ(config->ttt_layer_type, "mlp");
   EXPECT_EQ(config->ttt_base_lr, 0.1f);
   EXPECT_EQ(config->mini_batch, 5);
   EXPECT_TRUE(config->share_qk);
@@ -231,12 +233,6 @@ TEST(ModelConfigTest, ALongValueIsCutInTheMessage) {
   }
 }
 
-TEST(ModelConfigTest, TheInnerMlpIsNotComputedByThisBuild) {
-  EXPECT_THAT(
-      Parse("\"ttt_layer_type\": \"mlp\""),
-      Fails(absl::StatusCode::kUnimplemented, "\"ttt_layer_type\" is \"mlp\""));
-}
-
 TEST(ModelConfigTest, WhatIsNoObjectIsRefused) {
   for (const char* text :
        {"", " ", "null", "5", "\"ttt\"", "[]", "[{\"model_type\":\"ttt\"}]",
@@ -368,6 +364,7 @@ TEST(ModelConfigTest, EverySettingChangesTheCanonicalForm) {
                               "\"hidden_size\": 1024",
                               "\"intermediate_size\": 5503",
                               "\"num_hidden_layers\": 23",
+                              "\"ttt_layer_type\": \"mlp\"",
                               "\"num_attention_heads\": 16",
                               "\"rms_norm_eps\": 1e-5",
                               "\"tie_word_embeddings\": false",

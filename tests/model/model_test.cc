@@ -225,9 +225,77 @@ TEST_F(ModelLoadTest, AConfigThatIsWrongOrTooLargeIsRefused) {
   EXPECT_THAT(Load(), Fails(kInvalid, "1048577 bytes"));
 }
 
-TEST_F(ModelLoadTest, TheInnerMlpIsUnimplemented) {
+TEST_F(ModelLoadTest, TheInnerModelIsTheOneThatTheConfigSays) {
   ChangeConfig([](auto& config) { config["ttt_layer_type"] = "mlp"; });
-  EXPECT_THAT(Load(), Fails(absl::StatusCode::kUnimplemented, "mlp"));
+  EXPECT_THAT(Load(), Fails(kInvalid,
+                            "seq_modeling_block.W1\" is F32[4,16,16], want "
+                            "F32[4,16,64]"));
+  ChangeConfig([](auto& config) { config["ttt_layer_type"] = "conv"; });
+  EXPECT_THAT(Load(), Fails(kInvalid,
+                            "\"ttt_layer_type\" is \"conv\", want "
+                            "\"linear\" or \"mlp\""));
+}
+
+class MlpLoadTest : public ModelLoadTest {
+ protected:
+  MlpLoadTest() {
+    EXPECT_THAT(WriteRandomModel(*PresetConfig("ttt-mlp-tiny"), 1, dir_.path()),
+                IsOk());
+  }
+};
+
+TEST_F(MlpLoadTest, AModelKnowsWhatItIs) {
+  const auto loaded = Load();
+  ASSERT_THAT(loaded, IsOk());
+  const Model& model = **loaded;
+  EXPECT_EQ(model.config().ttt_layer_type, "mlp");
+  EXPECT_EQ(model.config().ttt_base_lr, 0.1f);
+  EXPECT_THAT(model.mixer_kinds(), ElementsAre("ttt_mlp"));
+  EXPECT_EQ(model.segment_tokens(), 16);
+}
+
+// Sun et al.'s sizes: 8 d² + 5 d floats of weights a head, and factors of 10 d
+// floats a token and head, for all but the last token of a mini-batch.
+TEST_F(MlpLoadTest, TheStateIsOfThePublishedSize) {
+  const auto loaded = Load();
+  ASSERT_THAT(loaded, IsOk());
+  const StateLayout& layout = *(*loaded)->layout();
+  int64_t floats = 0;
+  for (int64_t part = 0; part < layout.part_count(); ++part) {
+    floats += layout.part(part).rows * layout.part(part).row_floats;
+  }
+  const int64_t layers = 2, dim = 64, head_dim = 16;
+  const int64_t wanted =
+      layers * dim * (8 * head_dim + 5) + layers * dim * 10 * 15;
+  EXPECT_EQ(floats, wanted + dim);  // and the last hidden row
+  // Two buffers of each part, and some bookkeeping.
+  EXPECT_GE(layout.state_bytes(), 2 * 4 * (wanted + dim));
+  EXPECT_LT(layout.state_bytes(), 2 * 4 * (wanted + dim) + 2048);
+}
+
+TEST_F(MlpLoadTest, EveryTensorOfTheInnerModelIsNeeded) {
+  const std::string whole = ReadFile(weights_path());
+  for (const char* name : {"W1", "b1", "W2", "b2"}) {
+    const std::string tensor_name =
+        std::string("model.layers.1.seq_modeling_block.") + name;
+    ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+      tensors.erase(tensors.begin() +
+                    (&Find(tensors, tensor_name) - tensors.data()));
+    });
+    EXPECT_THAT(Load(), Fails(kInvalid, "\"" + tensor_name + "\" is missing"));
+    WriteFile(weights_path(), whole);
+  }
+}
+
+TEST_F(MlpLoadTest, TensorsOfTheMlpHaveNoPlaceInALinearModel) {
+  ChangeConfig([](auto& config) { config["ttt_layer_type"] = "linear"; });
+  EXPECT_THAT(Load(), Fails(kInvalid, "F32[4,16,64], want F32[4,16,16]"));
+}
+
+TEST_F(MlpLoadTest, TheInnerModelIsInTheFingerprint) {
+  const std::string fingerprint = Fingerprint();
+  ChangeConfig([](auto& config) { config["ttt_base_lr"] = 1.0; });
+  EXPECT_NE(Fingerprint(), fingerprint);
 }
 
 TEST_F(ModelLoadTest, EveryTensorIsNeeded) {
@@ -361,7 +429,7 @@ TEST_F(ModelLoadTest, HarmlessKeysDoNotChangeTheFingerprint) {
 // -- Forward -----------------------------------------------------------------
 
 struct Case {
-  const char* name;
+  std::string name;
   ModelConfig config;
 };
 
@@ -382,10 +450,28 @@ std::vector<Case> Cases() {
   single_tokens.mini_batch = 1;
   single_tokens.share_qk = true;
   single_tokens.conv_kernel = 1;
-  return {{"Tiny", TinyConfig()},
-          {"Convolutions", convolutions},
-          {"MiniBatchLongerThanABlock", long_mini_batch},
-          {"MiniBatchOfOne", single_tokens}};
+  std::vector<Case> cases = {{"Tiny", TinyConfig()},
+                             {"Convolutions", convolutions},
+                             {"MiniBatchLongerThanABlock", long_mini_batch},
+                             {"MiniBatchOfOne", single_tokens}};
+  for (size_t i = 0; i < 4; ++i) {
+    Case mlp = {"Mlp" + cases[i].name, cases[i].config};
+    mlp.config.ttt_layer_type = "mlp";
+    mlp.config.ttt_base_lr = 0.1f;
+    cases.push_back(mlp);
+  }
+  // Heads of other sizes than whole vectors, and some of the switches.
+  Case gated = {"MlpGateAndPreConv", TinyConfig()};
+  gated.config.ttt_layer_type = "mlp";
+  gated.config.ttt_base_lr = 0.1f;
+  gated.config.model_dim = 52;
+  gated.config.heads = 2;
+  gated.config.use_gate = true;
+  gated.config.pre_conv = true;
+  gated.config.conv_kernel = 2;
+  gated.config.mini_batch = 5;
+  cases.push_back(gated);
+  return cases;
 }
 
 class ModelForwardTest : public testing::TestWithParam<Case> {

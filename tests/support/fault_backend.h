@@ -30,9 +30,8 @@ class FaultBackend final : public Backend {
       const TensorView& weight) override {
     return inner_->PrepareMatrix(weight);
   }
-  absl::Status ReserveTttLinear(const TttLinearParams& params,
-                                int64_t rows) override {
-    return inner_->ReserveTttLinear(params, rows);
+  absl::Status ReserveTtt(const TttParams& params, int64_t rows) override {
+    return inner_->ReserveTtt(params, rows);
   }
   void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
               Rows y) override {
@@ -61,10 +60,9 @@ class FaultBackend final : public Backend {
                   absl::Span<const CausalConvSlice> slices, Rows y) override {
     inner_->CausalConv(params, x, slices, y);
   }
-  void TttLinear(ComputePath path, const TttLinearParams& params,
-                 const TttLinearInputs& inputs,
-                 absl::Span<const TttLinearSlice> slices, Rows out) override {
-    inner_->TttLinear(path, params, inputs, slices, out);
+  void Ttt(ComputePath path, const TttParams& params, const TttInputs& inputs,
+           absl::Span<const TttSlice> slices, Rows out) override {
+    inner_->Ttt(path, params, inputs, slices, out);
   }
   absl::Status Finish() override {
     absl::Status status = inner_->Finish();

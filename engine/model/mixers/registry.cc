@@ -2,7 +2,7 @@
 #include "engine/model/mixers/registry.h"
 
 #include "absl/strings/str_cat.h"
-#include "engine/model/mixers/ttt_linear.h"
+#include "engine/model/mixers/ttt.h"
 
 namespace mneme {
 
@@ -10,7 +10,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeMixer(
     const BuildContext& context, int64_t layer) {
   const std::string prefix =
       absl::StrCat("model.layers.", layer, ".seq_modeling_block.");
-  return MakeTttLinear(context, prefix);
+  return MakeTtt(context, prefix);
 }
 
 }  // namespace mneme

@@ -60,7 +60,7 @@ class SequenceMixer {
  public:
   virtual ~SequenceMixer() = default;
 
-  // "ttt_linear"
+  // "ttt_linear", "ttt_mlp"
   virtual std::string_view kind() const = 0;
 
   virtual LayerSpec state_spec() const = 0;

@@ -20,7 +20,7 @@
 #include "engine/base/thread_pool.h"
 #include "engine/ops/cpu/block_product.h"
 #include "engine/ops/cpu/row_kernels.h"
-#include "engine/ops/cpu/ttt_linear.h"
+#include "engine/ops/cpu/ttt.h"
 
 namespace mneme {
 namespace {
@@ -102,15 +102,14 @@ class CpuBackend final : public Backend {
     return matrix;
   }
 
-  absl::Status ReserveTttLinear(const TttLinearParams& params,
-                                int64_t rows) override {
-    const int64_t bytes = cpu::TttLinearScratchFloats(params, rows) * 4;
+  absl::Status ReserveTtt(const TttParams& params, int64_t rows) override {
+    const int64_t bytes = cpu::TttScratchFloats(params, rows) * 4;
     for (AlignedBuffer& scratch : scratch_) {
       if (scratch && scratch.bytes() >= bytes) continue;
       scratch = AlignedBuffer(bytes);
       if (!scratch) {
-        return absl::ResourceExhaustedError(absl::StrCat(
-            "TTT-Linear scratch: the machine refused ", bytes, " bytes"));
+        return absl::ResourceExhaustedError(
+            absl::StrCat("TTT scratch: the machine refused ", bytes, " bytes"));
       }
     }
     return absl::OkStatus();
@@ -193,16 +192,14 @@ class CpuBackend final : public Backend {
     }
   }
 
-  void TttLinear(ComputePath path, const TttLinearParams& params,
-                 const TttLinearInputs& inputs,
-                 absl::Span<const TttLinearSlice> slices, Rows out) override {
+  void Ttt(ComputePath path, const TttParams& params, const TttInputs& inputs,
+           absl::Span<const TttSlice> slices, Rows out) override {
     const int64_t pieces = static_cast<int64_t>(slices.size()) * params.heads;
-    const int64_t work =
-        inputs.q.rows * params.heads * params.head_dim * params.head_dim;
+    const int64_t work = inputs.q.rows * params.heads * params.weight_floats();
     auto piece = [&](int64_t i, int worker) {
-      cpu::TttLinearHead(
-          path, params, inputs, slices[i / params.heads], i % params.heads,
-          reinterpret_cast<float*>(scratch_[worker].data()), out);
+      cpu::TttHead(path, params, inputs, slices[i / params.heads],
+                   i % params.heads,
+                   reinterpret_cast<float*>(scratch_[worker].data()), out);
     };
     Split(pieces, work, piece);
   }

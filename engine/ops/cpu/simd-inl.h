@@ -75,12 +75,34 @@ HWY_INLINE VF32 Sigmoid(F32 d, VF32 x) {
                  hn::Add(hn::Set(d, 1.0f), hn::Exp(d, negated)));
 }
 
-// x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x³).
+// x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x³). Below
+// -20 the result is 0 to f32, however large x is.
 HWY_INLINE VF32 GeluTanh(F32 d, VF32 x) {
   const VF32 cubic = hn::Mul(hn::Mul(x, x), hn::Set(d, 0.044715f));
   const VF32 inner = hn::MulAdd(cubic, x, x);
-  return hn::Mul(x,
-                 Sigmoid(d, hn::Mul(hn::Set(d, 1.5957691216057308f), inner)));
+  const VF32 y =
+      hn::Mul(x, Sigmoid(d, hn::Mul(hn::Set(d, 1.5957691216057308f), inner)));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -20.0f)), y);
+}
+
+// Its derivative s + 2 x s (1 - s) u'(x), s = sigmoid(2 u), by way of |x|, for
+// which e^-2u neither overflows nor loses 1 - s to cancellation. Beyond 10 it
+// is 0 or 1 to f32.
+HWY_INLINE VF32 GeluTanhDerivative(F32 d, VF32 x) {
+  const VF32 one = hn::Set(d, 1.0f);
+  const VF32 size = hn::Min(hn::Abs(x), hn::Set(d, 10.0f));
+  const VF32 square = hn::Mul(size, size);
+  const VF32 inner =
+      hn::MulAdd(hn::Mul(square, hn::Set(d, 0.044715f)), size, size);
+  const VF32 e = hn::Exp(d, hn::Mul(hn::Set(d, -1.59576912f), inner));
+  const VF32 s = hn::Div(one, hn::Add(one, e));
+  const VF32 slope = hn::MulAdd(square, hn::Set(d, 0.1070322243f),
+                                hn::Set(d, 0.79788456f));  // u'
+  const VF32 es = hn::Mul(e, s);                           // 1 - s
+  const VF32 bend =
+      hn::Mul(hn::Mul(hn::Add(size, size), slope), hn::Mul(es, s));
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Sub(es, bend),
+                        hn::Add(s, bend));
 }
 
 struct Moments {

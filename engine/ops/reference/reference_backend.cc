@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/ops/reference/ttt_linear.h"
+#include "engine/ops/reference/gelu.h"
+#include "engine/ops/reference/ttt.h"
 
 namespace mneme {
 namespace {
@@ -20,12 +21,6 @@ struct ReferenceMatrix final : Matrix {
 };
 
 double Sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-// Hendrycks and Gimpel 2016, arXiv:1606.08415, the tanh approximation.
-double GeluTanh(double x) {
-  const double inner = std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1.0 + std::tanh(inner));
-}
 
 class ReferenceBackend final : public Backend {
  public:
@@ -40,7 +35,7 @@ class ReferenceBackend final : public Backend {
     return matrix;
   }
 
-  absl::Status ReserveTttLinear(const TttLinearParams&, int64_t) override {
+  absl::Status ReserveTtt(const TttParams&, int64_t) override {
     return absl::OkStatus();
   }
 
@@ -120,7 +115,8 @@ class ReferenceBackend final : public Backend {
       const double deviation = std::sqrt(variance + eps);
       for (int64_t c = 0; c < x.cols; ++c) {
         const double y = weight[c] * ((values[c] - mean) / deviation) + bias[c];
-        const double g = gate.data ? GeluTanh(gate.row(row)[c]) : 1.0;
+        const double g =
+            gate.data ? reference::GeluTanh(gate.row(row)[c]) : 1.0;
         values[c] = static_cast<float>(y * g);
       }
     }
@@ -153,11 +149,10 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void TttLinear(ComputePath, const TttLinearParams& params,
-                 const TttLinearInputs& inputs,
-                 absl::Span<const TttLinearSlice> slices, Rows out) override {
-    for (const TttLinearSlice& slice : slices) {
-      reference::TttLinearSlicePrimal(params, inputs, slice, out);
+  void Ttt(ComputePath, const TttParams& params, const TttInputs& inputs,
+           absl::Span<const TttSlice> slices, Rows out) override {
+    for (const TttSlice& slice : slices) {
+      reference::TttSlicePrimal(params, inputs, slice, out);
     }
   }
 

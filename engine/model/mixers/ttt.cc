@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/model/mixers/ttt_linear.h"
+#include "engine/model/mixers/ttt.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/causal_conv.h"
@@ -16,7 +17,7 @@ namespace {
 
 constexpr float kPostNormEps = 1e-6f;
 
-struct TttLinearWeights {
+struct TttWeights {
   std::unique_ptr<const Matrix> q_proj, v_proj, o_proj;  // [model, model]
   std::unique_ptr<const Matrix> k_proj;                  // without share_qk
   std::unique_ptr<const Matrix> g_proj;                  // with use_gate
@@ -25,7 +26,7 @@ struct TttLinearWeights {
   Tensor rate_bias;                                      // [heads]
   Tensor norm_weight, norm_bias;                         // [heads, head_dim]
   Tensor post_norm_weight, post_norm_bias;               // [model]
-  Tensor initial;      // [heads, head_dim + 1, head_dim]: W above b
+  Tensor initial;      // [heads, weight_floats] of TttParams
   Tensor token_scale;  // [mini_batch]
 };
 
@@ -40,23 +41,43 @@ Tensor TokenScale(const Tensor& learnable) {
   return scale;
 }
 
-// W [heads, dim, dim] and b [heads, 1, dim] as one [heads, dim + 1, dim].
-Tensor JoinWeightsAndBias(const Tensor& w, const Tensor& b) {
-  const int64_t heads = w.shape()[0];
-  const int64_t dim = w.shape()[1];
-  Tensor joined({heads, dim + 1, dim});
-  float* out = joined.mutable_values().data();
-  for (int64_t head = 0; head < heads; ++head) {
-    out = std::copy_n(w.data() + head * dim * dim, dim * dim, out);
-    out = std::copy_n(b.data() + head * dim, dim, out);
+TttInner Inner(const ModelConfig& config) {
+  return config.ttt_layer_type == "mlp" ? TttInner::kMlp : TttInner::kLinear;
+}
+
+// The checkpoint's W1, b1 (, W2, b2), head by head.
+absl::StatusOr<Tensor> TakeInnerModel(const ModelConfig& config,
+                                      const std::string& prefix,
+                                      Weights& weights) {
+  const TttParams sizes{.inner = Inner(config),
+                        .heads = config.heads,
+                        .head_dim = config.head_dim()};
+  Tensor joined({sizes.heads, sizes.weight_floats()});
+  int64_t first = 0;  // of the next tensor in a head
+  for (int64_t i = 0; i < sizes.maps(); ++i) {
+    for (const auto& [letter, rows] :
+         {std::pair<const char*, int64_t>{"W", sizes.in_dim(i)}, {"b", 1}}) {
+      MNEME_ASSIGN_OR_RETURN(
+          const Tensor tensor,
+          weights.TakeTensor(absl::StrCat(prefix, letter, i + 1),
+                             {sizes.heads, rows, sizes.out_dim(i)}));
+      const int64_t floats = rows * sizes.out_dim(i);
+      for (int64_t head = 0; head < sizes.heads; ++head) {
+        std::copy_n(tensor.data() + head * floats, floats,
+                    joined.mutable_values().data() +
+                        head * sizes.weight_floats() + first);
+      }
+      first += floats;
+    }
   }
   return joined;
 }
 
-class TttLinear final : public SequenceMixer {
+class Ttt final : public SequenceMixer {
  public:
-  TttLinear(const ModelConfig& config, TttLinearWeights weights)
-      : dim_(config.model_dim),
+  Ttt(const ModelConfig& config, TttWeights weights)
+      : inner_(Inner(config)),
+        dim_(config.model_dim),
         heads_(config.heads),
         head_dim_(config.head_dim()),
         mini_batch_(config.mini_batch),
@@ -66,7 +87,9 @@ class TttLinear final : public SequenceMixer {
     MakeRotation(config.rope_theta);
   }
 
-  std::string_view kind() const override { return "ttt_linear"; }
+  std::string_view kind() const override {
+    return inner_ == TttInner::kMlp ? "ttt_mlp" : "ttt_linear";
+  }
   int64_t segment_tokens() const override { return mini_batch_; }
 
   int64_t weight_bytes() const override {
@@ -82,12 +105,12 @@ class TttLinear final : public SequenceMixer {
   LayerSpec state_spec() const override {
     LayerSpec spec = {{.name = "weights",
                        .kind = PartKind::kRewritten,
-                       .rows = heads_ * (head_dim_ + 1),
+                       .rows = weight_rows(),
                        .row_floats = head_dim_},
                       {.name = "factors",
                        .kind = PartKind::kAppended,
                        .rows = mini_batch_ - 1,
-                       .row_floats = heads_ * 2 * head_dim_}};
+                       .row_floats = heads_ * params().factor_floats()}};
     if (weights_.conv_q.has_value()) {
       spec.push_back(CausalConv::WindowSpec("window", dim_, conv_kernel_));
     }
@@ -95,7 +118,7 @@ class TttLinear final : public SequenceMixer {
   }
 
   void InitialiseState(int64_t first_part, SessionState& state) const override {
-    const int64_t part = first_part + int64_t(TttLinearPart::kWeights);
+    const int64_t part = first_part + int64_t(TttPart::kWeights);
     const absl::Span<const float> initial = weights_.initial.values();
     std::copy(initial.begin(), initial.end(), state.mutable_contents(part));
   }
@@ -118,7 +141,7 @@ class TttLinear final : public SequenceMixer {
     Rows gate;
 
     if (weights_.conv_q.has_value()) {
-      const int64_t window = first_part + int64_t(TttLinearPart::kWindow);
+      const int64_t window = first_part + int64_t(TttPart::kWindow);
       Rows u = pass.Scratch(dim_);
       backend.Matmul(pass.path, *weights_.q_proj, h, u);
       weights_.conv_q->Forward(pass, window, CausalConv::Window::kKeep, u, q);
@@ -143,8 +166,9 @@ class TttLinear final : public SequenceMixer {
     backend.Matmul(pass.path, *weights_.o_proj, out, y);
   }
 
-  TttLinearParams params() const {
-    return {.heads = heads_,
+  TttParams params() const {
+    return {.inner = inner_,
+            .heads = heads_,
             .head_dim = head_dim_,
             .mini_batch = mini_batch_,
             .norm_weight = weights_.norm_weight.data(),
@@ -168,12 +192,17 @@ class TttLinear final : public SequenceMixer {
     }
   }
 
+  // Rows of head_dim that the inner models take.
+  int64_t weight_rows() const {
+    return heads_ * params().weight_floats() / head_dim_;
+  }
+
   // The inner learner, and what its sessions' states become.
-  void Learn(const Pass& pass, int64_t first_part,
-             const TttLinearInputs& inputs, Rows out) const {
-    const int64_t weights = first_part + int64_t(TttLinearPart::kWeights);
-    const int64_t factors = first_part + int64_t(TttLinearPart::kFactors);
-    absl::InlinedVector<TttLinearSlice, kMaxPassSlices> slices;
+  void Learn(const Pass& pass, int64_t first_part, const TttInputs& inputs,
+             Rows out) const {
+    const int64_t weights = first_part + int64_t(TttPart::kWeights);
+    const int64_t factors = first_part + int64_t(TttPart::kFactors);
+    absl::InlinedVector<TttSlice, kMaxPassSlices> slices;
     for (const PassSlice& slice : pass.slices) {
       SessionState& state = *slice.state;
       slices.push_back({.first_row = slice.first_row,
@@ -184,32 +213,33 @@ class TttLinear final : public SequenceMixer {
                         .factors = state.mutable_contents(factors),
                         .next_factors = state.spare(factors)});
     }
-    pass.backend.TttLinear(pass.path, params(), inputs, slices, out);
+    pass.backend.Ttt(pass.path, params(), inputs, slices, out);
     for (const PassSlice& slice : pass.slices) {
       const int64_t slot = slice.position % mini_batch_;
       if (slot + slice.rows < mini_batch_) {
         slice.state->Append(factors, slice.rows);
       } else {
-        slice.state->Replace(weights, heads_ * (head_dim_ + 1));
+        slice.state->Replace(weights, weight_rows());
         slice.state->Replace(factors, (slot + slice.rows) % mini_batch_);
       }
     }
   }
 
+  const TttInner inner_;
   const int64_t dim_;
   const int64_t heads_;
   const int64_t head_dim_;
   const int64_t mini_batch_;
   const int64_t conv_kernel_;
   const float rate_scale_;
-  const TttLinearWeights weights_;
+  const TttWeights weights_;
   std::vector<float> rope_cos_;  // [mini_batch, head_dim / 2]
   std::vector<float> rope_sin_;  // likewise
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTttLinear(
+absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
     const BuildContext& context, const std::string& prefix) {
   const ModelConfig& config = context.config;
   Weights& weights = context.weights;
@@ -218,7 +248,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTttLinear(
   const int64_t heads = config.heads;
   const int64_t head_dim = config.head_dim();
   const Shape square = {dim, dim};
-  TttLinearWeights w;
+  TttWeights w;
   MNEME_ASSIGN_OR_RETURN(
       w.q_proj, weights.TakeMatrix(prefix + "q_proj.weight", square, backend));
   MNEME_ASSIGN_OR_RETURN(
@@ -259,13 +289,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTttLinear(
       weights.TakeTensor(prefix + "post_norm.weight", {dim}));
   MNEME_ASSIGN_OR_RETURN(w.post_norm_bias,
                          weights.TakeTensor(prefix + "post_norm.bias", {dim}));
-  MNEME_ASSIGN_OR_RETURN(
-      const Tensor inner,
-      weights.TakeTensor(prefix + "W1", {heads, head_dim, head_dim}));
-  MNEME_ASSIGN_OR_RETURN(
-      const Tensor inner_bias,
-      weights.TakeTensor(prefix + "b1", {heads, 1, head_dim}));
-  w.initial = JoinWeightsAndBias(inner, inner_bias);
+  MNEME_ASSIGN_OR_RETURN(w.initial, TakeInnerModel(config, prefix, weights));
   MNEME_ASSIGN_OR_RETURN(
       const Tensor learnable,
       weights.TakeTensor(prefix + "learnable_token_idx", {config.mini_batch}));
@@ -274,9 +298,8 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTttLinear(
   weights.Ignore(prefix + "token_idx");
   weights.Ignore(prefix + "rotary_emb.inv_freq");
 
-  auto mixer = std::make_unique<TttLinear>(config, std::move(w));
-  MNEME_RETURN_IF_ERROR(
-      backend.ReserveTttLinear(mixer->params(), context.max_rows));
+  auto mixer = std::make_unique<Ttt>(config, std::move(w));
+  MNEME_RETURN_IF_ERROR(backend.ReserveTtt(mixer->params(), context.max_rows));
   return mixer;
 }
 
