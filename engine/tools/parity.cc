@@ -108,14 +108,24 @@ class OfficialState {
  public:
   OfficialState(const Model& model, const SessionState& now,
                 const SessionState& before)
-      : config_(model.config()), now_(now), before_(before) {}
+      : config_(model.config()),
+        sizes_{.inner = config_.ttt_layer_type == "mlp" ? TttInner::kMlp
+                                                        : TttInner::kLinear,
+               .heads = config_.heads,
+               .head_dim = config_.head_dim()},
+        now_(now),
+        before_(before) {}
 
   absl::StatusOr<std::vector<float>> Get(int64_t layer,
                                          std::string_view name) const {
-    if (name == "W1_states") return Inner(layer, Cells::kWeights);
-    if (name == "b1_states") return Inner(layer, Cells::kBias);
-    if (name == "W1_grad") return Gradient(layer, Cells::kWeights);
-    if (name == "b1_grad") return Gradient(layer, Cells::kBias);
+    for (int64_t map = 0; map < sizes_.maps(); ++map) {
+      const std::string w = absl::StrCat("W", map + 1);
+      const std::string b = absl::StrCat("b", map + 1);
+      if (name == w + "_states") return Inner(layer, {map, Cells::kWeights});
+      if (name == b + "_states") return Inner(layer, {map, Cells::kBias});
+      if (name == w + "_grad") return Gradient(layer, {map, Cells::kWeights});
+      if (name == b + "_grad") return Gradient(layer, {map, Cells::kBias});
+    }
     if (name == "conv.pre_conv") return Window(layer, "conv");
     if (name == "conv.ttt_conv_q" || name == "conv.ttt_conv_k") {
       return Window(layer, "window");
@@ -125,6 +135,11 @@ class OfficialState {
 
  private:
   enum class Cells { kWeights, kBias };
+  // W or b of one of the inner model's maps.
+  struct Choice {
+    int64_t map = 0;
+    Cells cells = Cells::kWeights;
+  };
 
   absl::StatusOr<int64_t> Part(int64_t layer, std::string_view name) const {
     const StateLayout& layout = now_.layout();
@@ -140,44 +155,52 @@ class OfficialState {
     return absl::InvalidArgumentError("this layer keeps no such state");
   }
 
-  // Rows of a [heads, head_dim + 1, head_dim] array: W or b of every head.
-  std::vector<float> Select(const float* joined, Cells cells) const {
-    const int64_t dim = config_.head_dim();
+  // The chosen cells of every head of a [heads, weight_floats] array.
+  std::vector<float> Select(const float* joined, Choice choice) const {
     std::vector<float> out;
-    for (int64_t head = 0; head < config_.heads; ++head) {
-      const float* first = joined + head * (dim + 1) * dim;
-      const float* bias = first + dim * dim;
-      if (cells == Cells::kWeights) out.insert(out.end(), first, bias);
-      if (cells == Cells::kBias) out.insert(out.end(), bias, bias + dim);
+    for (int64_t head = 0; head < sizes_.heads; ++head) {
+      for (int64_t map = 0; map < sizes_.maps(); ++map) {
+        const int64_t out_dim = sizes_.out_dim(map);
+        const float* bias = joined + sizes_.in_dim(map) * out_dim;
+        const float* end = bias + out_dim;
+        if (map == choice.map) {
+          const bool weights = choice.cells == Cells::kWeights;
+          out.insert(out.end(), weights ? joined : bias, weights ? bias : end);
+        }
+        joined = end;
+      }
     }
     return out;
   }
 
-  absl::StatusOr<std::vector<float>> Inner(int64_t layer, Cells cells) const {
+  absl::StatusOr<std::vector<float>> Inner(int64_t layer, Choice choice) const {
     MNEME_ASSIGN_OR_RETURN(const int64_t part, Part(layer, "weights"));
-    return Select(now_.contents(part), cells);
+    return Select(now_.contents(part), choice);
   }
 
   // The sum of lr * gradient over the open mini-batch, from its factors.
   absl::StatusOr<std::vector<float>> Gradient(int64_t layer,
-                                              Cells cells) const {
+                                              Choice choice) const {
     MNEME_ASSIGN_OR_RETURN(const int64_t part, Part(layer, "factors"));
-    const int64_t dim = config_.head_dim();
-    std::vector<float> joined(config_.heads * (dim + 1) * dim, 0.0f);
+    std::vector<float> joined(sizes_.heads * sizes_.weight_floats(), 0.0f);
     const float* factor = now_.contents(part);
     for (int64_t row = 0; row < now_.rows(part); ++row) {
-      for (int64_t head = 0; head < config_.heads; ++head) {
-        const float* k = factor;
-        const float* u = factor + dim;
-        float* sum = &joined[head * (dim + 1) * dim];
-        for (int64_t i = 0; i <= dim; ++i) {
-          const float key = i < dim ? k[i] : 1.0f;
-          for (int64_t j = 0; j < dim; ++j) sum[i * dim + j] += key * u[j];
+      float* sum = joined.data();
+      for (int64_t head = 0; head < sizes_.heads; ++head) {
+        for (int64_t map = 0; map < sizes_.maps(); ++map) {
+          const int64_t in = sizes_.in_dim(map);
+          const int64_t out = sizes_.out_dim(map);
+          const float* x = factor;
+          const float* u = factor + in;
+          for (int64_t i = 0; i <= in; ++i) {
+            const float input = i < in ? x[i] : 1.0f;
+            for (int64_t j = 0; j < out; ++j) *sum++ += input * u[j];
+          }
+          factor += in + out;
         }
-        factor += 2 * dim;
       }
     }
-    return Select(joined.data(), cells);
+    return Select(joined.data(), choice);
   }
 
   // [channels, k], oldest first.
@@ -197,6 +220,7 @@ class OfficialState {
   }
 
   const ModelConfig& config_;
+  const TttParams sizes_;
   const SessionState& now_;
   const SessionState& before_;
 };

@@ -93,7 +93,9 @@ TEST_P(ParityTest, DumpHoldsEveryComparedTensor) {
 INSTANTIATE_TEST_SUITE_P(Ttt, ParityTest,
                          testing::Values("linear_mamba",
                                          "linear_shareqk_k8_untied",
-                                         "linear_transformer"),
+                                         "linear_transformer",
+                                         "mlp_gate_head32", "mlp_mamba",
+                                         "mlp_transformer_untied"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace
