@@ -71,8 +71,13 @@ double DecodeBytesPerPass(const Model& model, int64_t sessions) {
   const double weights = static_cast<double>(model.weight_bytes()) -
                          (c.tie_word_embeddings ? 0.0 : embedding);
   // The inner weights are read once a token, the factors grow by a row.
-  const double state =
-      4.0 * static_cast<double>(c.layers * c.model_dim * (c.head_dim() + 1));
+  double state = 0;
+  for (const LayerSpec& layer : model.layout()->spec().layers) {
+    for (const PartSpec& part : layer) {
+      if (part.name != "weights") continue;
+      state += 4.0 * static_cast<double>(part.rows * part.row_floats);
+    }
+  }
   return weights + state * static_cast<double>(sessions);
 }
 

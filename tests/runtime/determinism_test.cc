@@ -172,6 +172,26 @@ TEST_F(DeterminismTest, NorWithAMiniBatchLongerThanABlock) {
   Check(200, 3);
 }
 
+TEST_F(DeterminismTest, NorWithAnInnerMlp) {
+  ModelConfig config = SmallConfig();
+  config.ttt_layer_type = "mlp";
+  config.ttt_base_lr = 0.1f;
+  MakeEngines(config);
+  Check(300, 4);
+}
+
+TEST_F(DeterminismTest, NorWithAnInnerMlpConvolutionsAndGate) {
+  ModelConfig config = SmallConfig();
+  config.ttt_layer_type = "mlp";
+  config.ttt_base_lr = 0.1f;
+  config.share_qk = true;
+  config.use_gate = true;
+  config.pre_conv = true;
+  config.mini_batch = 7;
+  MakeEngines(config);
+  Check(200, 5);
+}
+
 TEST_F(DeterminismTest, AScoringWithoutCommitLeavesNoTrace) {
   MakeEngines(SmallConfig());
   Engine& engine = *engines_[1];
