@@ -2,18 +2,16 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <system_error>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/files.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
+#include "engine/tensor/to_f32.h"
 
 namespace mneme {
 namespace {
@@ -21,27 +19,9 @@ namespace {
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 
 absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
-  const std::string path = directory + "/config.json";
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) {
-    return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  }
-  if (!std::filesystem::is_regular_file(status)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": want a regular file"));
-  }
-  const int64_t bytes =
-      static_cast<int64_t>(std::filesystem::file_size(path, error));
-  if (error || bytes > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": ", bytes, " bytes, want at most ", kMaxConfigBytes));
-  }
-  std::string text(static_cast<size_t>(bytes), '\0');
-  std::ifstream in(path, std::ios::binary);
-  if (!in.read(text.data(), bytes)) {
-    return absl::UnavailableError(absl::StrCat("cannot read ", path));
-  }
+  MNEME_ASSIGN_OR_RETURN(
+      const std::string text,
+      ReadSmallFile(directory + "/config.json", kMaxConfigBytes));
   return ParseModelConfig(text);
 }
 
@@ -52,12 +32,19 @@ absl::Status CheckTiedHead(const Shape& shape, Weights& weights) {
                          weights.Take("lm_head.weight", shape));
   MNEME_ASSIGN_OR_RETURN(const TensorView embedding,
                          weights.Take("model.embed_tokens.weight", shape));
-  if (std::memcmp(head.data, embedding.data, head.bytes()) == 0) {
-    return absl::OkStatus();
+  weights.Ignore("lm_head.weight");
+  std::vector<float> head_row(shape[1]), embedding_row(shape[1]);
+  for (int64_t row = 0; row < shape[0]; ++row) {
+    CopyAsF32(head, row * shape[1], shape[1], head_row.data());
+    CopyAsF32(embedding, row * shape[1], shape[1], embedding_row.data());
+    if (head_row != embedding_row) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tensor \"lm_head.weight\" differs from "
+          "\"model.embed_tokens.weight\" in row ",
+          row, ", want the same: config.json says \"tie_word_embeddings\""));
+    }
   }
-  return absl::InvalidArgumentError(
-      "tensor \"lm_head.weight\" differs from \"model.embed_tokens.weight\", "
-      "want the same: config.json says \"tie_word_embeddings\"");
+  return absl::OkStatus();
 }
 
 std::string Fingerprint(const ModelConfig& config, const Weights& weights) {

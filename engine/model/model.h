@@ -47,7 +47,7 @@ struct ModelSlice {
 // its backend serves one pass at a time.
 class Model {
  public:
-  // Reads config.json and model.safetensors. NOT_FOUND, INVALID_ARGUMENT,
+  // Reads config.json and the checkpoint. NOT_FOUND, INVALID_ARGUMENT,
   // UNIMPLEMENTED, RESOURCE_EXHAUSTED, each naming the file, key or tensor,
   // the found and the wanted. `backend` outlives the model.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(

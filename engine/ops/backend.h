@@ -159,8 +159,9 @@ class Backend {
   // library versions. Recorded with what was computed.
   virtual std::string arithmetic_level() const = 0;
 
-  // Copies a f32 weight [out, in] (bytes at any address) into the backend's
-  // form. RESOURCE_EXHAUSTED if memory is refused.
+  // Copies a weight [out, in] of F32, F16 or BF16 (bytes at any address) into
+  // the backend's form, which computes as if it were f32. RESOURCE_EXHAUSTED
+  // if memory is refused.
   virtual absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
       const TensorView& weight) = 0;
 

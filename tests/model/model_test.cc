@@ -2,6 +2,7 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -14,9 +15,11 @@
 #include "engine/model/safetensors.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/ops/reference/reference_backend.h"
+#include "engine/tensor/to_f32.h"
 #include "engine/tools/presets.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/model/loaded_model.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -31,99 +34,6 @@ constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 // Rounding of f32 through a few small layers; the subtlest known mistake in
 // the formulas shows as 2e-3.
 constexpr double kTolerance = 2e-4;
-
-using Tokens = std::vector<int32_t>;
-
-Tokens RandomTokens(int count, unsigned seed) {
-  std::mt19937 random(seed);
-  Tokens tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 264);
-  return tokens;
-}
-
-double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return INFINITY;
-  double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::abs(double{a[i]} - b[i]);
-    worst = difference <= worst ? worst : difference;
-    if (std::isnan(difference)) return INFINITY;
-  }
-  return worst;
-}
-
-// A model with a workspace of exactly the size it asks for.
-class LoadedModel {
- public:
-  LoadedModel(const std::string& directory, std::unique_ptr<Backend> backend,
-              const ModelOptions& options = {})
-      : backend_(std::move(backend)) {
-    absl::StatusOr<std::shared_ptr<const Model>> model =
-        Model::Load(directory, options, backend_.get());
-    EXPECT_THAT(model, IsOk());
-    model_ = *std::move(model);
-    workspace_ = std::make_unique<Workspace>(
-        model_->workspace_bytes(model_->max_rows()));
-  }
-
-  const Model& operator*() const { return *model_; }
-  const Model* operator->() const { return model_.get(); }
-  std::unique_ptr<SessionState> NewState() const { return *model_->NewState(); }
-  std::string Digest(const SessionState& state) const {
-    return state.Digest(model_->fingerprint());
-  }
-
-  // A pass; its logits, row after row. Leaves the units open.
-  std::vector<float> Forward(ComputePath path,
-                             const std::vector<ModelSlice>& slices) {
-    const Workspace::Frame frame(*workspace_);
-    int64_t rows = 0;
-    for (const ModelSlice& slice : slices) rows += slice.logit_rows();
-    const Rows logits = model_->LogitsScratch(path, rows, *workspace_);
-    EXPECT_THAT(model_->Forward(path, slices, *workspace_, logits), IsOk());
-    std::vector<float> values;
-    for (int64_t row = 0; row < rows; ++row) {
-      values.insert(values.end(), logits.row(row),
-                    logits.row(row) + logits.cols);
-    }
-    return values;
-  }
-
-  // Reads tokens that fit in the open block, in one pass, and commits; the
-  // logits of every token.
-  std::vector<float> ReadSome(ComputePath path, SessionState& state,
-                              absl::Span<const int32_t> tokens) {
-    for (const int32_t token : tokens) state.PushToken(token);
-    std::vector<float> logits =
-        Forward(path, {{.state = &state,
-                        .tokens = state.tail(),
-                        .logits_end = static_cast<int64_t>(tokens.size())}});
-    state.Commit();
-    return logits;
-  }
-
-  // Reads any number of tokens in passes of at most `most`.
-  std::vector<float> Read(ComputePath path, SessionState& state,
-                          absl::Span<const int32_t> tokens,
-                          int64_t most = kBlockRows) {
-    std::vector<float> logits;
-    while (!tokens.empty()) {
-      const size_t count =
-          std::min({static_cast<size_t>(std::min(most, state.tail_room())),
-                    tokens.size()});
-      const std::vector<float> some =
-          ReadSome(path, state, tokens.subspan(0, count));
-      logits.insert(logits.end(), some.begin(), some.end());
-      tokens.remove_prefix(count);
-    }
-    return logits;
-  }
-
- private:
-  std::unique_ptr<Backend> backend_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Workspace> workspace_;
-};
 
 ModelConfig TinyConfig() { return *PresetConfig("ttt-linear-tiny"); }
 
@@ -326,10 +236,10 @@ TEST_F(ModelLoadTest, ATensorOfAnotherShapeIsNamed) {
 
 TEST_F(ModelLoadTest, ATensorOfAnotherTypeIsNamed) {
   ChangeWeights([&](std::vector<NamedTensor>& tensors) {
-    Find(tensors, "model.norm.weight").view.dtype = DType::kBF16;
+    Find(tensors, "model.norm.weight").view.dtype = DType::kI32;
   });
   EXPECT_THAT(Load(),
-              Fails(kInvalid, "\"model.norm.weight\" is BF16[64], want F32"));
+              Fails(kInvalid, "\"model.norm.weight\" is I32[64], want F32"));
 }
 
 TEST_F(ModelLoadTest, ATensorWithoutAPlaceIsNamed) {
@@ -347,6 +257,8 @@ TEST_F(ModelLoadTest, ATensorOfALayerThatTheConfigLacksIsNamed) {
 }
 
 TEST_F(ModelLoadTest, BuffersThatFollowFromTheConfigMayBeThere) {
+  const std::string fingerprint = Fingerprint();
+  const int64_t parameters = (*Load())->parameters();
   const std::vector<float> values(16, 1.0f);
   ChangeWeights([&](std::vector<NamedTensor>& tensors) {
     const std::string prefix = "model.layers.0.seq_modeling_block.";
@@ -355,22 +267,90 @@ TEST_F(ModelLoadTest, BuffersThatFollowFromTheConfigMayBeThere) {
     tensors.push_back({prefix + "rotary_emb.inv_freq",
                        {.data = values.data(), .shape = {8}}});
   });
-  EXPECT_THAT(Load(), IsOk());
+  EXPECT_EQ(Fingerprint(), fingerprint);
+  EXPECT_EQ((*Load())->parameters(), parameters);
 }
 
 TEST_F(ModelLoadTest, ATiedHeadMayBeThereIfItIsTheEmbedding) {
+  const std::string fingerprint = Fingerprint();
+  const int64_t parameters = (*Load())->parameters();
   ChangeWeights([&](std::vector<NamedTensor>& tensors) {
     NamedTensor head = Find(tensors, "model.embed_tokens.weight");
     head.name = "lm_head.weight";
     tensors.push_back(head);
   });
-  EXPECT_THAT(Load(), IsOk());
+  EXPECT_EQ(Fingerprint(), fingerprint);
+  EXPECT_EQ((*Load())->parameters(), parameters);
 
   const std::vector<float> other(264 * 64, 1.0f);
   ChangeWeights([&](std::vector<NamedTensor>& tensors) {
     Find(tensors, "lm_head.weight").view.data = other.data();
   });
   EXPECT_THAT(Load(), Fails(kInvalid, "\"lm_head.weight\" differs"));
+}
+
+// A bfloat16 is the upper half of an f32, so a checkpoint whose numbers were
+// rounded to it is the same model in either.
+TEST_F(ModelLoadTest, HalvesAreTheNumbersThatTheyAre) {
+  std::vector<std::vector<float>> rounded;
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    for (NamedTensor& tensor : tensors) {
+      std::vector<float>& values = rounded.emplace_back(tensor.view.elements());
+      CopyAsF32(tensor.view, 0, tensor.view.elements(), values.data());
+      for (float& value : values) {
+        value =
+            std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000u);
+      }
+      tensor.view.data = values.data();
+    }
+  });
+  const auto read = [&] {
+    LoadedModel model(dir_.path(), MakeCpuBackend(1));
+    const auto state = model.NewState();
+    return std::pair(
+        model.Read(ComputePath::kBlock, *state, RandomTokens(70, 3)),
+        model->weight_bytes());
+  };
+  const auto wanted = read();
+  std::vector<std::vector<uint16_t>> halves;
+  ChangeWeights([&](std::vector<NamedTensor>& tensors) {
+    for (NamedTensor& tensor : tensors) {
+      std::vector<uint16_t>& values = halves.emplace_back();
+      for (int64_t i = 0; i < tensor.view.elements(); ++i) {
+        float value;
+        CopyAsF32(tensor.view, i, 1, &value);
+        values.push_back(std::bit_cast<uint32_t>(value) >> 16);
+      }
+      tensor.view.data = values.data();
+      tensor.view.dtype = DType::kBF16;
+    }
+  });
+  // Held as f32 in both cases.
+  EXPECT_EQ(read(), wanted);
+}
+
+TEST_F(ModelLoadTest, AShardedCheckpointIsTheSameModel) {
+  const std::string fingerprint = Fingerprint();
+  nlohmann::json index = {{"metadata", {{"total_size", 1}}}};
+  {
+    const auto file = SafetensorsFile::Open(weights_path());
+    ASSERT_THAT(file, IsOk());
+    std::vector<NamedTensor> shards[2];
+    for (const auto& [name, view] : (*file)->tensors()) {
+      const size_t shard = shards[0].size() > shards[1].size() ? 1 : 0;
+      shards[shard].push_back({name, view});
+      index["weight_map"][name] =
+          shard == 0 ? "a.safetensors" : "b.safetensors";
+    }
+    ASSERT_THAT(WriteSafetensors(dir_.File("a.safetensors"), shards[0]),
+                IsOk());
+    ASSERT_THAT(WriteSafetensors(dir_.File("b.safetensors"), shards[1]),
+                IsOk());
+  }
+  WriteFile(dir_.File("model.safetensors.index.json"), index.dump());
+  EXPECT_THAT(Load(), Fails(kInvalid, "found both"));
+  ASSERT_EQ(std::remove(weights_path().c_str()), 0);
+  EXPECT_EQ(Fingerprint(), fingerprint);
 }
 
 TEST_F(ModelLoadTest, ATornCheckpointIsRefused) {

@@ -127,6 +127,39 @@ TEST_F(WeightsTest, AMatrixIsPreparedByTheBackend) {
               Fails(kInvalid, "\"matrix\""));
 }
 
+TEST_F(WeightsTest, HalvesAreWidened) {
+  const std::unique_ptr<Backend> backend = MakeReferenceBackend();
+  // 1, -2, 2^-24 in F16; 1, -2, 3 in BF16.
+  const std::vector<uint16_t> f16 = {0x3c00, 0xc000, 0x0001};
+  const std::vector<uint16_t> bf16 = {0x3f80, 0xc000, 0x4040};
+  const std::vector<uint16_t> infinite_f16 = {0, 0x7c00};
+  const std::vector<uint16_t> infinite_bf16 = {0, 0, 0xff80};
+  ASSERT_THAT(
+      WriteSafetensors(
+          dir_.File("model.safetensors"),
+          {{"f16", {f16.data(), DType::kF16, {1, 3}}},
+           {"bf16", {bf16.data(), DType::kBF16, {1, 3}}},
+           {"infinite f16", {infinite_f16.data(), DType::kF16, {2}}},
+           {"infinite bf16", {infinite_bf16.data(), DType::kBF16, {3}}}}),
+      IsOk());
+  Weights weights = Open();
+  const auto from_f16 = weights.TakeTensor("f16", {1, 3});
+  ASSERT_THAT(from_f16, IsOk());
+  EXPECT_THAT(from_f16->values(), ElementsAre(1, -2, 0x1p-24f));
+  const auto from_bf16 = weights.TakeTensor("bf16", {1, 3});
+  ASSERT_THAT(from_bf16, IsOk());
+  EXPECT_THAT(from_bf16->values(), ElementsAre(1, -2, 3));
+  EXPECT_THAT(weights.Take("infinite f16", {2}), Fails(kInvalid, "element 1"));
+  EXPECT_THAT(weights.Take("infinite bf16", {3}), Fails(kInvalid, "element 2"));
+
+  const auto matrix = weights.TakeMatrix("bf16", {1, 3}, *backend);
+  ASSERT_THAT(matrix, IsOk());
+  EXPECT_EQ((*matrix)->bytes(), 12);  // held as f32
+  std::vector<float> row(3);
+  backend->GatherRows(**matrix, {0}, {row.data(), 1, 3, 3});
+  EXPECT_THAT(row, ElementsAre(1, -2, 3));
+}
+
 TEST_F(WeightsTest, ATensorThatNothingTookIsNamed) {
   Weights weights = Open();
   ASSERT_THAT(weights.Take("matrix", {2, 3}), IsOk());
@@ -145,23 +178,38 @@ TEST_F(WeightsTest, AFailedTakeTakesNothing) {
   EXPECT_THAT(weights.CheckAllTaken(), Fails(kInvalid, "\"matrix\""));
 }
 
-TEST_F(WeightsTest, ElementsOfAllTensorsAreCounted) {
-  EXPECT_EQ(Open().elements(), 6 + 6 + 3);
+TEST_F(WeightsTest, WhatWasTakenIsCountedAndDigested) {
+  Weights weights = Open();
+  const std::string nothing = weights.Digest();
+  EXPECT_EQ(weights.elements(), 0);
+  ASSERT_THAT(weights.Take("matrix", {2, 3}), IsOk());
+  ASSERT_THAT(weights.Take("rates", {2, 1, 3}), IsOk());
+  EXPECT_EQ(weights.elements(), 6 + 6);
+  EXPECT_NE(weights.Digest(), nothing);
+  weights.Ignore("matrix");
+  weights.Ignore("rates");
+  EXPECT_EQ(weights.elements(), 0);
+  EXPECT_EQ(weights.Digest(), nothing);
 }
 
 TEST_F(WeightsTest, TheDigestKnowsNamesAndEveryBit) {
-  const std::string digest = Open().Digest();
+  const auto digest_of = [this](const std::string& name) {
+    Weights weights = Open();
+    EXPECT_THAT(weights.Take(name, {2, 3}), IsOk());
+    return weights.Digest();
+  };
+  const std::string digest = digest_of("matrix");
   EXPECT_EQ(digest.size(), 64u);
-  EXPECT_EQ(Open().Digest(), digest);
+  EXPECT_EQ(digest_of("matrix"), digest);
 
   Write(values_, "matriy");
-  EXPECT_NE(Open().Digest(), digest);
+  EXPECT_NE(digest_of("matriy"), digest);
   std::vector<float> other = values_;
   other[5] = 6.0000005f;  // one bit
   Write(other, "matrix");
-  EXPECT_NE(Open().Digest(), digest);
+  EXPECT_NE(digest_of("matrix"), digest);
   Write(values_, "matrix");
-  EXPECT_EQ(Open().Digest(), digest);
+  EXPECT_EQ(digest_of("matrix"), digest);
 }
 
 }  // namespace

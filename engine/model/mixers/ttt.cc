@@ -294,9 +294,11 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
       const Tensor learnable,
       weights.TakeTensor(prefix + "learnable_token_idx", {config.mini_batch}));
   w.token_scale = TokenScale(learnable);
-  // Buffers that some checkpoints carry; both follow from the config.
+  // Buffers that some checkpoints carry; they follow from the config.
   weights.Ignore(prefix + "token_idx");
-  weights.Ignore(prefix + "rotary_emb.inv_freq");
+  for (const char* rotation : {"inv_freq", "cos_cached", "sin_cached"}) {
+    weights.Ignore(absl::StrCat(prefix, "rotary_emb.", rotation));
+  }
 
   auto mixer = std::make_unique<Ttt>(config, std::move(w));
   MNEME_RETURN_IF_ERROR(backend.ReserveTtt(mixer->params(), context.max_rows));

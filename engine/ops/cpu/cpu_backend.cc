@@ -21,6 +21,7 @@
 #include "engine/ops/cpu/block_product.h"
 #include "engine/ops/cpu/row_kernels.h"
 #include "engine/ops/cpu/ttt.h"
+#include "engine/tensor/to_f32.h"
 
 namespace mneme {
 namespace {
@@ -84,8 +85,8 @@ class CpuBackend final : public Backend {
     const int64_t stride_bytes = matrix->stride * 4;
     pool_.ParallelFor(matrix->out(), [&](int64_t i, int) {
       char* row = matrix->buffer.data() + i * stride_bytes;
-      std::memcpy(row, static_cast<const char*>(weight.data) + i * row_bytes,
-                  row_bytes);
+      CopyAsF32(weight, i * matrix->in(), matrix->in(),
+                reinterpret_cast<float*>(row));
       std::memset(row + row_bytes, 0, stride_bytes - row_bytes);
     });
     const int64_t rest = matrix->out() % kBlockPanel;

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "engine/ops/reference/gelu.h"
 #include "engine/ops/reference/ttt.h"
+#include "engine/tensor/to_f32.h"
 
 namespace mneme {
 namespace {
@@ -31,7 +31,7 @@ class ReferenceBackend final : public Backend {
       const TensorView& weight) override {
     auto matrix =
         std::make_unique<ReferenceMatrix>(weight.shape[0], weight.shape[1]);
-    std::memcpy(matrix->values.data(), weight.data, weight.bytes());
+    CopyAsF32(weight, 0, weight.elements(), matrix->values.data());
     return matrix;
   }
 
