@@ -15,24 +15,40 @@ namespace {
 using nlohmann::json;
 
 // Keys that describe training, caching in another program, or the file
-// itself. max_position_embeddings is not used by this family's forward pass,
-// and pretraining_tp only splits its products.
-constexpr std::array<std::string_view, 15> kHarmlessKeys = {
-    "_name_or_path",
-    "auto_map",
-    "dropout",
-    "dtype",
-    "id2label",
-    "initializer_range",
-    "label2id",
-    "max_position_embeddings",
-    "output_attentions",
-    "output_hidden_states",
-    "pad_token_id",
-    "pretraining_tp",
-    "scan_checkpoint_group_size",
-    "transformers_version",
-    "use_cache"};
+// itself; also those that transformers writes for every family, which mean
+// nothing to this one. The tensors say themselves what dtype they have.
+// max_position_embeddings is not used by this family's forward pass, and
+// pretraining_tp only splits its products.
+constexpr auto kHarmlessKeys =
+    std::to_array<std::string_view>({"_attn_implementation_autoset",
+                                     "_commit_hash",
+                                     "_name_or_path",
+                                     "auto_map",
+                                     "chunk_size_feed_forward",
+                                     "dropout",
+                                     "dtype",
+                                     "finetuning_task",
+                                     "id2label",
+                                     "initializer_range",
+                                     "is_decoder",
+                                     "is_encoder_decoder",
+                                     "label2id",
+                                     "max_position_embeddings",
+                                     "output_attentions",
+                                     "output_hidden_states",
+                                     "pad_token_id",
+                                     "prefix",
+                                     "pretraining_tp",
+                                     "problem_type",
+                                     "return_dict",
+                                     "scan_checkpoint_group_size",
+                                     "task_specific_params",
+                                     "tokenizer_class",
+                                     "torch_dtype",
+                                     "torchscript",
+                                     "transformers_version",
+                                     "use_bfloat16",
+                                     "use_cache"});
 
 // The largest size that any dimension may have: products of three of them
 // still fit 64 bits.
@@ -231,7 +247,6 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
   keys.Choice("model_type", {"ttt"});
   config.ttt_layer_type = keys.Choice("ttt_layer_type", {"linear", "mlp"});
   keys.Choice("hidden_act", {"silu"});
-  keys.Choice("torch_dtype", {"float32"});
   MNEME_RETURN_IF_ERROR(CheckArchitectures(keys.Take("architectures")));
   keys.Int("vocab_size", 1, kMaxDim * 16, config.vocab_size);
   keys.Int("hidden_size", 2, kMaxDim, config.model_dim);

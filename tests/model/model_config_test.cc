@@ -164,9 +164,6 @@ TEST(ModelConfigTest, WhatTheFileSaysItIsForHasToFit) {
   EXPECT_THAT(Parse(R"("architectures": ["TTTForCausalLM"])"), IsOk());
   EXPECT_THAT(Parse(R"("architectures": ["LlamaForCausalLM"])"),
               Fails(absl::StatusCode::kInvalidArgument, "LlamaForCausalLM"));
-  EXPECT_THAT(Parse(R"("torch_dtype": "float32")"), IsOk());
-  EXPECT_THAT(Parse(R"("torch_dtype": "bfloat16")"),
-              Fails(absl::StatusCode::kInvalidArgument, "bfloat16"));
 }
 
 TEST(ModelConfigTest, SwitchesAreTrueOrFalse) {
@@ -181,7 +178,6 @@ TEST(ModelConfigTest, WordsAreOneOfTheirChoices) {
                 "\"silu\"");
   ExpectRefused("ttt_layer_type", {"\"Linear\"", "null", "7"},
                 "\"linear\" or \"mlp\"");
-  ExpectRefused("torch_dtype", {"\"bfloat16\"", "null"}, "\"float32\"");
   ExpectRefused("architectures",
                 {"\"TTTForCausalLM\"", "[]", "[\"LlamaForCausalLM\"]",
                  "[\"TTTForCausalLM\",\"TTTForCausalLM\"]", "null"},
@@ -336,8 +332,8 @@ TEST(ModelConfigTest, HarmlessKeysPassAndChangeNothing) {
        {"_name_or_path", "auto_map", "dropout", "dtype", "id2label",
         "initializer_range", "label2id", "max_position_embeddings",
         "output_attentions", "output_hidden_states", "pad_token_id",
-        "pretraining_tp", "scan_checkpoint_group_size", "transformers_version",
-        "use_cache"}) {
+        "pretraining_tp", "scan_checkpoint_group_size", "torch_dtype",
+        "transformers_version", "use_cache"}) {
     for (const char* value : {"1", "\"text\"", "null", "{\"a\":[1]}"}) {
       EXPECT_EQ(CanonicalOf(absl::StrCat("\"", key, "\": ", value)), wanted)
           << key;
