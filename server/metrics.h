@@ -89,7 +89,7 @@ class Metrics final : public Observer {
   static constexpr int kSegmentResults = 5;
   static constexpr int kFinishReasons = 4;  // and "error"
   static constexpr int kPassKinds = 2;
-  static constexpr int kSessionEvents = 2;
+  static constexpr int kSessionEvents = 4;
 
   struct Model {
     std::array<prometheus::Histogram*, kPassKinds> step_seconds{};

@@ -26,7 +26,8 @@ class Observer {
   virtual void OnPass(std::string_view /*model*/, PassKind /*kind*/,
                       int64_t /*rows*/, int64_t /*sessions*/,
                       absl::Duration /*elapsed*/) {}
-  // A pass failed; what it was computing was thrown away.
+  // A pass failed, for all its sessions or for one of them; what it was
+  // computing was thrown away.
   virtual void OnPassFailed(std::string_view /*model*/) {}
 
   // An append brought a segment; `bytes` of it are new.

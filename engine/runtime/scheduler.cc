@@ -2,14 +2,38 @@
 #include "engine/runtime/scheduler.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
 #include "engine/base/log.h"
 #include "engine/model/mixers/sequence_mixer.h"
 #include "engine/runtime/batcher.h"
+#include "engine/tensor/finite.h"
 
 namespace mneme {
+namespace {
+
+// FAILED_PRECONDITION (NOT_FINITE) if what a pass wrote into the open unit of
+// `state`, or its logits, left the range of f32: extreme weights or input.
+// Such a unit must not become state, which it would spoil for good.
+absl::Status CheckFinite(const SessionState& state, ConstRows logits) {
+  bool finite = state.UnitIsFinite();
+  for (int64_t row = 0; finite && row < logits.rows; ++row) {
+    finite = AllFinite({logits.row(row), static_cast<size_t>(logits.cols)});
+  }
+  if (finite) return absl::OkStatus();
+  const std::string position = absl::StrCat(state.computed_tokens());
+  return WithReason(
+      absl::FailedPreconditionError(
+          absl::StrCat("the model's numbers leave the range of f32 behind "
+                       "position ",
+                       position, "; the state stays as it is there")),
+      {.reason = "NOT_FINITE", .metadata = {{"position", position}}});
+}
+
+}  // namespace
 
 Scheduler::Scheduler(const Clock* clock, Observer* observer)
     : clock_(clock), observer_(observer), thread_([this] { Loop(); }) {}
@@ -169,8 +193,13 @@ void Scheduler::RunPass(ModelQueue& queue, ComputePath path) {
     int64_t first = 0;
     for (Waiting& done : batch_) {
       const int64_t count = done.demand.logit_rows();
-      done.lane->Complete(status, ConstRows(logits.row(first), count,
-                                            logits.cols, logits.stride));
+      const ConstRows own(logits.row(first), count, logits.cols, logits.stride);
+      absl::Status outcome = status;
+      if (status.ok()) {
+        outcome = CheckFinite(done.lane->state(), own);
+        if (!outcome.ok()) observer_->OnPassFailed(queue.name);
+      }
+      done.lane->Complete(outcome, own);
       first += count;
     }
   }

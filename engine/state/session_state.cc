@@ -8,6 +8,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/sha256.h"
+#include "engine/tensor/finite.h"
 
 namespace mneme {
 
@@ -97,6 +98,21 @@ void SessionState::Ask() {
 absl::Span<const float> SessionState::hidden() const {
   return {contents(layout_->hidden_part()),
           static_cast<size_t>(layout_->spec().hidden_floats)};
+}
+
+bool SessionState::UnitIsFinite() const {
+  for (int64_t part = 0; part < layout_->part_count(); ++part) {
+    const Cursor& cursor = cursors_[part];
+    const bool appended = cursor.pending.buffer == cursor.committed.buffer;
+    const int64_t first = appended ? cursor.committed.rows : 0;
+    const int64_t row_floats = layout_->part(part).row_floats;
+    if (!AllFinite({Buffer(part, cursor.pending.buffer) + first * row_floats,
+                    static_cast<size_t>((cursor.pending.rows - first) *
+                                        row_floats)})) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void SessionState::Commit() {

@@ -97,6 +97,8 @@ class SessionState {
   // Meaningless while computed_tokens() is 0.
   absl::Span<const float> hidden() const;
 
+  // Whether all numbers that the open unit wrote are finite.
+  bool UnitIsFinite() const;
   // The tail was computed: the unit's changes and its tokens become state.
   void Commit();
   // The unit's changes are forgotten; the tail still waits.

@@ -121,6 +121,7 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
   metrics_.OnTokenGenerated("tiny", absl::Milliseconds(20));
   metrics_.OnGenerationFinished("tiny", true, FinishReason::kLength, stats);
   metrics_.OnRejected("tiny", "RAM_BUDGET");
+  metrics_.OnSessionEvent("tiny", SessionEventKind::kReset);
   metrics_.OnPassFailed("unknown");  // not counted, not fatal
   const std::string text = MetricsText();
   for (const char* line : {
@@ -132,6 +133,7 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
            "mneme_time_per_output_token_seconds_count{model=\"tiny\"} 1",
            "mneme_generations_total{finish_reason=\"length\",model=\"tiny\"} 1",
            "mneme_rejected_total{reason=\"ram_budget\"} 1",
+           "mneme_session_events_total{event=\"reset\",model=\"tiny\"} 1",
        }) {
     EXPECT_THAT(text, HasSubstr(line));
   }
