@@ -106,10 +106,10 @@ class EngineImpl final : public Engine {
   void Expire();
   // Gives `task` its memory and its place in `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
-                         const std::shared_ptr<Task>& task,
-                         std::string_view prompt);
+                         const std::shared_ptr<Task>& task, std::string prompt);
   void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
-                   const SessionState& state, int64_t next_offset);
+                   const SessionState& state, int64_t next_offset,
+                   std::string_view pending);
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
 
@@ -173,18 +173,17 @@ absl::Status EngineImpl::LoadModel(const std::string& name,
     absl::StatusOr<std::shared_ptr<const Model>> model =
         Model::Load(directory, {}, backend_.get());
     status = model.status();
-    if (status.ok()) served->model = *std::move(model);
+    if (!status.ok()) return;
+    served->model = *std::move(model);
+    absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
+        MakeTokenizer(*served->model);
+    status = tokenizer.status();
+    if (status.ok()) served->tokenizer = *std::move(tokenizer);
   });
   if (!status.ok()) {
     return absl::Status(status.code(),
                         absl::StrCat("model ", name, " from ", directory, ": ",
                                      status.message()));
-  }
-  const ModelConfig& config = served->model->config();
-  if (config.tokenizer == "bytes") {
-    served->tokenizer = MakeByteTokenizer({.vocab_size = config.vocab_size,
-                                           .bos = config.bos_token,
-                                           .eos = config.eos_tokens});
   }
   served->load_time = clock_->Now();
   MNEME_RETURN_IF_ERROR(scheduler_.AddModel(name, served->model));
@@ -297,8 +296,9 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
                      .clock = clock_,
                      .observer = observer_},
       [this](const Session& from, const std::shared_ptr<Task>& task,
-             const SessionState& from_state, int64_t next_offset) {
-        StartOnCopy(from, task, from_state, next_offset);
+             const SessionState& from_state, int64_t next_offset,
+             std::string_view pending) {
+        StartOnCopy(from, task, from_state, next_offset, pending);
       });
   if (!sessions_.Insert(session)) return exists();
   const SessionInfo info = session->Info();
@@ -343,9 +343,10 @@ void EngineImpl::DescribeSession(
           -> absl::StatusOr<SessionInfo> {
         SessionInfo info;
         const bool alive = session->WithState(
-            [&session](const SessionState& state, SessionInfo& described) {
+            [&session](const SessionState& state, std::string_view pending,
+                       SessionInfo& described) {
               described.state_digest =
-                  state.Digest(session->model().fingerprint());
+                  state.Digest(session->model().fingerprint(), pending);
             },
             info);
         scheduler_.Wake(session);
@@ -449,7 +450,7 @@ absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
 
 absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
                                    const std::shared_ptr<Task>& task,
-                                   std::string_view prompt) {
+                                   std::string prompt) {
   const int64_t copy_bytes =
       task->commits() ? 0 : session->model().layout()->state_bytes();
   MNEME_ASSIGN_OR_RETURN(
@@ -459,7 +460,7 @@ absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
           task->commits() ? "a stream" : "a stream on a copy of a state"));
   task->Hold(std::move(reservation));
   task->SetLane(session);
-  absl::Status status = session->AddTask(task, prompt);
+  absl::Status status = session->AddTask(task, std::move(prompt));
   if (!status.ok()) {
     task->SetLane(nullptr);
     return status;
@@ -471,9 +472,11 @@ absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
 
 void EngineImpl::StartOnCopy(const Session& session,
                              const std::shared_ptr<Task>& task,
-                             const SessionState& state, int64_t next_offset) {
-  auto lane = std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
-                                         next_offset, state.Clone(), task);
+                             const SessionState& state, int64_t next_offset,
+                             std::string_view pending) {
+  auto lane =
+      std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
+                                 next_offset, pending, state.Clone(), task);
   task->SetLane(lane);
   scheduler_.Wake(std::move(lane));
 }
@@ -493,17 +496,9 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
                               .observer = observer_};
   std::string prompt;
   if (options.prompt.has_value()) {
-    const ServedModel& served = session->served();
-    MNEME_RETURN_IF_ERROR(
-        served.CheckInput(session->unit(), *options.prompt, "prompt"));
+    MNEME_RETURN_IF_ERROR(session->served().CheckInput(
+        session->unit(), *options.prompt, "prompt"));
     prompt = PayloadBytes(*options.prompt);
-    std::vector<int32_t> tokens;
-    served.Encode(session->unit(), prompt, tokens);
-    setup.prompt_tokens = static_cast<int64_t>(tokens.size());
-    if (!options.commit) {
-      setup.prompt = std::move(tokens);
-      prompt.clear();
-    }
   }
   if (options.sampling.seed.has_value()) {
     setup.seed = *options.sampling.seed;
@@ -513,7 +508,8 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
   }
   auto task =
       std::make_shared<GenerationTask>(options, std::move(setup), listener);
-  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, prompt)));
+  MNEME_RETURN_IF_ERROR(
+      Rejected(model_name, StartTask(session, task, std::move(prompt))));
   return std::make_unique<GenerationStream>(std::move(task), &scheduler_,
                                             &tasks_);
 }

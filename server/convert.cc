@@ -175,6 +175,7 @@ v1::Session ToProto(const SessionInfo& session) {
   out.set_durable_offset(0);
   out.set_next_offset(session.next_offset);
   out.set_pending_tokens(session.pending_tokens);
+  out.set_pending_bytes(session.pending_bytes);
   out.set_state_bytes(session.state_bytes);
   out.set_state_digest(session.state_digest);
   out.set_history_digest(session.history_digest);

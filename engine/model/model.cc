@@ -2,6 +2,9 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -17,12 +20,16 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
+constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 
 absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   MNEME_ASSIGN_OR_RETURN(
       const std::string text,
       ReadSmallFile(directory + "/config.json", kMaxConfigBytes));
-  return ParseModelConfig(text);
+  std::error_code error;
+  const bool sentencepiece =
+      std::filesystem::exists(directory + "/tokenizer.model", error);
+  return ParseModelConfig(text, sentencepiece ? "sentencepiece" : "none");
 }
 
 // Some savers write a tied head out again; then it has to be the embedding.
@@ -47,10 +54,17 @@ absl::Status CheckTiedHead(const Shape& shape, Weights& weights) {
   return absl::OkStatus();
 }
 
-std::string Fingerprint(const ModelConfig& config, const Weights& weights) {
+std::string Fingerprint(const ModelConfig& config,
+                        std::string_view tokenizer_file,
+                        const Weights& weights) {
   Sha256 hash;
   hash.Update("mneme-model-1");
   hash.Update(config.canonical);
+  if (!tokenizer_file.empty()) {
+    Sha256 file;
+    file.Update(tokenizer_file);
+    hash.Update(file.HexDigest());
+  }
   hash.Update(weights.Digest());
   return hash.HexDigest();
 }
@@ -65,6 +79,11 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
   model->backend_ = backend;
   MNEME_ASSIGN_OR_RETURN(model->config_, ReadConfig(directory));
   const ModelConfig& config = model->config_;
+  if (config.tokenizer == "sentencepiece") {
+    MNEME_ASSIGN_OR_RETURN(
+        model->tokenizer_file_,
+        ReadSmallFile(directory + "/tokenizer.model", kMaxTokenizerBytes));
+  }
   MNEME_ASSIGN_OR_RETURN(Weights weights, Weights::Open(directory));
 
   const Shape table = {config.vocab_size, config.model_dim};
@@ -101,7 +120,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
   MNEME_RETURN_IF_ERROR(weights.CheckAllTaken());
   model->layout_ = std::make_shared<StateLayout>(std::move(spec));
   model->parameters_ = weights.elements();
-  model->fingerprint_ = Fingerprint(config, weights);
+  model->fingerprint_ = Fingerprint(config, model->tokenizer_file_, weights);
   return std::shared_ptr<const Model>(std::move(model));
 }
 

@@ -55,7 +55,10 @@ class Model {
       Backend* backend);
 
   const ModelConfig& config() const { return config_; }
-  // SHA-256 over config, weights and the form of the state: 64 hex digits.
+  // The contents of tokenizer.model, if that is the model's tokenizer.
+  const std::string& tokenizer_file() const { return tokenizer_file_; }
+  // SHA-256 over config, tokenizer, weights and the form of the state: 64 hex
+  // digits.
   const std::string& fingerprint() const { return fingerprint_; }
   const std::shared_ptr<const StateLayout>& layout() const { return layout_; }
   int64_t block_tokens() const { return options_.block_tokens; }
@@ -109,6 +112,7 @@ class Model {
   std::vector<DecoderBlock> blocks_;
   Tensor final_norm_;  // [model_dim]
   std::shared_ptr<const StateLayout> layout_;
+  std::string tokenizer_file_;
   std::string fingerprint_;
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;

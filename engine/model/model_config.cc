@@ -102,10 +102,13 @@ class KeyReader {
     value = found.get<bool>();
   }
 
-  // One of `choices`; the first of them if the key is absent.
-  std::string Choice(const char* key, std::vector<std::string> choices) {
+  // One of `choices`; `absent`, or else the first of them, if there is no key.
+  std::string Choice(const char* key, std::vector<std::string> choices,
+                     std::string_view absent = {}) {
     const json found = Take(key);
-    if (found.is_discarded()) return choices[0];
+    if (found.is_discarded()) {
+      return absent.empty() ? choices[0] : std::string(absent);
+    }
     for (const std::string& choice : choices) {
       if (found == choice) return choice;
     }
@@ -232,7 +235,8 @@ std::string Canonical(const ModelConfig& c) {
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
+absl::StatusOr<ModelConfig> ParseModelConfig(
+    std::string_view json_text, std::string_view default_tokenizer) {
   MNEME_ASSIGN_OR_RETURN(json object,
                          ParseJsonObject(json_text, "config.json"));
   const auto type = object.find("model_type");
@@ -262,7 +266,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
   keys.Bool("use_gate", config.use_gate);
   keys.Bool("pre_conv", config.pre_conv);
   keys.Int("conv_kernel", 1, 64, config.conv_kernel);
-  config.tokenizer = keys.Choice("tokenizer", {"none", "bytes"});
+  config.tokenizer = keys.Choice(
+      "tokenizer", {"none", "bytes", "sentencepiece"}, default_tokenizer);
   std::vector<int32_t> bos = {1};
   config.eos_tokens = {2};
   if (config.tokenizer == "bytes") {  // the family's defaults are bytes there

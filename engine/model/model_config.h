@@ -33,7 +33,7 @@ struct ModelConfig {
   int64_t conv_kernel = 4;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
-  std::string tokenizer = "none";  // or "bytes"
+  std::string tokenizer = "none";  // or "bytes", "sentencepiece"
 
   // The same settings in one form, whatever the file's spelling: what the
   // fingerprint covers.
@@ -46,8 +46,9 @@ struct ModelConfig {
 // wanted for a key that is unknown, of a wrong type or out of range, or that
 // contradicts another; UNIMPLEMENTED for a setting of the family that this
 // build does not compute. Keys that can not change the result are passed
-// over.
-absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text);
+// over. `default_tokenizer` is what holds where the file names none.
+absl::StatusOr<ModelConfig> ParseModelConfig(
+    std::string_view json_text, std::string_view default_tokenizer = "none");
 
 }  // namespace mneme
 

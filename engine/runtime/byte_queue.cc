@@ -9,7 +9,7 @@ namespace mneme {
 void ByteQueue::Reserve(int64_t bytes) {
   reserved_ = static_cast<size_t>(bytes);
   if (buffer_.size() < reserved_) buffer_.resize(reserved_);
-  Consume(0);
+  Trim();
 }
 
 void ByteQueue::Append(std::string_view bytes) {
@@ -28,10 +28,17 @@ void ByteQueue::Append(std::string_view bytes) {
 void ByteQueue::Consume(int64_t bytes) {
   begin_ += static_cast<size_t>(bytes);
   size_ -= static_cast<size_t>(bytes);
-  if (size_ > 0) return;
+  if (size_ == 0) Trim();
+}
+
+void ByteQueue::Trim() {
+  const size_t wanted = std::max(reserved_, size_);
+  if (size_ > 0 && begin_ > 0) {
+    std::memmove(buffer_.data(), buffer_.data() + begin_, size_);
+  }
   begin_ = 0;
-  if (buffer_.size() > reserved_) {
-    buffer_.resize(reserved_);
+  if (buffer_.size() > wanted) {
+    buffer_.resize(wanted);
     buffer_.shrink_to_fit();
   }
 }

@@ -9,7 +9,8 @@
 namespace mneme {
 
 // Bytes, first in, first out, in one piece. Memory that Reserve asked for is
-// there from then on; what is added beyond it is given back with the last byte.
+// there from then on; what is added beyond it is given back with the last byte,
+// or by Trim.
 class ByteQueue {
  public:
   // Keeps room for `bytes` until it is called again; with 0, empties keep none.
@@ -19,6 +20,8 @@ class ByteQueue {
   // Takes the first `bytes` away. REQUIRES: bytes <= size().
   void Consume(int64_t bytes);
   void Clear() { Consume(size()); }
+  // Keeps no more memory than is reserved, or needed for what is there.
+  void Trim();
 
   // Until the next change.
   std::string_view bytes() const { return {buffer_.data() + begin_, size_}; }

@@ -11,13 +11,33 @@ void CopyLane::Sink::RecordToken(int32_t, std::string_view bytes) {
 }
 
 CopyLane::CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
-                   int64_t next_offset,
+                   int64_t next_offset, std::string_view pending,
                    absl::StatusOr<std::unique_ptr<SessionState>> state,
                    std::shared_ptr<Task> task)
     : model_(std::move(model)),
       state_(std::move(state)),
       task_(std::move(task)),
-      sink_(unit, next_offset) {}
+      sink_(unit, next_offset),
+      input_(model_.get(), unit) {
+  task_->Begin();
+  const std::string prompt = task_->TakePrompt();
+  sink_.Skip(static_cast<int64_t>(prompt.size()) / UnitBytes(unit));
+  input_.Append(pending);
+  input_.Append(prompt);
+}
+
+bool CopyLane::PullInput() {
+  SessionState& state = **state_;
+  while (state.tail_room() > 0) {
+    const bool begins = sink_.unit() == SessionUnit::kText &&
+                        model_->TextBegins(state.position());
+    const auto token = input_.Next(begins, /*ends=*/true);
+    if (!token.has_value()) return false;
+    state.PushToken(token->id);
+    task_->CountPromptTokens(1);
+  }
+  return !input_.idle();
+}
 
 void CopyLane::EndTask() {
   task_->SetLane(nullptr);
@@ -32,6 +52,7 @@ Demand CopyLane::Plan() {
     EndTask();
     return {};
   }
+  if (PullInput()) return ComputeTail(**state_);
   const Demand demand = task_->Plan(**state_, sink_);
   if (task_->done()) EndTask();
   return demand;

@@ -3,9 +3,11 @@
 #define MNEME_ENGINE_RUNTIME_COPY_LANE_H_
 
 #include <memory>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "engine/runtime/history.h"
+#include "engine/runtime/input_queue.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/task.h"
@@ -16,8 +18,9 @@ namespace mneme {
 // scheduler alone; the task keeps it alive until it is done.
 class CopyLane final : public Lane {
  public:
+  // `pending`: text of the session's that no state holds yet.
   CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
-           int64_t next_offset,
+           int64_t next_offset, std::string_view pending,
            absl::StatusOr<std::unique_ptr<SessionState>> state,
            std::shared_ptr<Task> task);
 
@@ -29,13 +32,17 @@ class CopyLane final : public Lane {
 
  private:
   void EndTask();
+  // Fills the tail from the input; false once there is none left.
+  bool PullInput();
 
   // Counts offsets, and forgets what they were.
   class Sink final : public HistorySink {
    public:
     Sink(SessionUnit unit, int64_t next_offset)
         : unit_(unit), next_offset_(next_offset) {}
+    SessionUnit unit() const { return unit_; }
     int64_t next_offset() const override { return next_offset_; }
+    void Skip(int64_t units) { next_offset_ += units; }
     void RecordToken(int32_t token, std::string_view bytes) override;
 
    private:
@@ -48,6 +55,7 @@ class CopyLane final : public Lane {
   const absl::StatusOr<std::unique_ptr<SessionState>> state_;
   const std::shared_ptr<Task> task_;
   Sink sink_;
+  InputQueue input_;  // what comes before the task
 };
 
 }  // namespace mneme

@@ -21,23 +21,20 @@ GenerationTask::GenerationTask(GenerateOptions options, Setup setup,
       setup_(std::move(setup)),
       arrival_(setup_.clock->Monotonic()),
       notifier_(listener) {
-  stats_.prompt_tokens = setup_.prompt_tokens;
   stats_.seed = options_.sampling.temperature > 0 ? setup_.seed : 0;
 }
 
 bool GenerationTask::done() const { return phase_ == Phase::kDone; }
 
+void GenerationTask::Begin() {
+  first_pass_ = setup_.clock->Monotonic();
+  stats_.queue_time = first_pass_ - arrival_;
+}
+
 Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
-  if (phase_ == Phase::kWaiting) {
-    first_pass_ = setup_.clock->Monotonic();
-    stats_.queue_time = first_pass_ - arrival_;
-    phase_ = Phase::kPrompt;
-  }
   absl::MutexLock lock(&mutex_);
-  if (phase_ == Phase::kPrompt) {
-    while (prompt_read_ < setup_.prompt.size() && state.tail_room() > 0) {
-      state.PushToken(setup_.prompt[prompt_read_++]);
-    }
+  if (phase_ == Phase::kAsk) {
+    stats_.prompt_tokens = prompt_tokens();
     if (state.tail_room() == 0) return ComputeTail(state);
     if (state.position() == 0) {
       Finish(WithReason(absl::FailedPreconditionError(

@@ -24,10 +24,6 @@ class GenerationTask final : public Task {
   struct Setup {
     std::shared_ptr<const ServedModel> model;
     SessionUnit unit = SessionUnit::kText;
-    // Tokens that come before the Ask. Only without commit: else the session
-    // has taken them already.
-    std::vector<int32_t> prompt;
-    int64_t prompt_tokens = 0;
     uint64_t seed = 0;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
@@ -40,6 +36,7 @@ class GenerationTask final : public Task {
   SessionActivity activity() const override {
     return SessionActivity::kGenerating;
   }
+  void Begin() override;
   Demand Plan(SessionState& state, HistorySink& history) override;
   bool done() const override;
   void OnLogits(ConstRows logits) override;
@@ -55,7 +52,7 @@ class GenerationTask final : public Task {
   void Detach() { notifier_.Detach(); }
 
  private:
-  enum class Phase { kWaiting, kPrompt, kDecode, kFlush, kDone };
+  enum class Phase { kAsk, kDecode, kFlush, kDone };
 
   bool IsStop(int32_t token) const;
   void Finish(const absl::Status& status, int64_t next_offset, int64_t position)
@@ -67,8 +64,7 @@ class GenerationTask final : public Task {
   Notifier notifier_;
 
   // The scheduler thread's own.
-  Phase phase_ = Phase::kWaiting;
-  size_t prompt_read_ = 0;
+  Phase phase_ = Phase::kAsk;
   int64_t sample_position_ = 0;
   absl::optional<int32_t> sampled_;
   float sampled_logprob_ = 0;

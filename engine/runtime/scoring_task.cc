@@ -23,7 +23,8 @@ constexpr size_t kMaxEvents = 64;
 ScoringTask::ScoringTask(Setup setup, StreamListener* listener)
     : setup_(std::move(setup)),
       arrival_(setup_.clock->Monotonic()),
-      notifier_(listener) {}
+      notifier_(listener),
+      input_(setup_.model.get(), setup_.unit) {}
 
 bool ScoringTask::done() const {
   absl::MutexLock lock(&mutex_);
@@ -31,29 +32,19 @@ bool ScoringTask::done() const {
 }
 
 void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
-  const int64_t unit_bytes = UnitBytes(setup_.unit);
-  while (!input_.empty() && state.tail_room() > 0) {
-    const int64_t bytes =
-        std::min(input_.size(), state.tail_room() * unit_bytes);
-    pulled_.clear();
-    setup_.model->Encode(setup_.unit, input_.bytes().substr(0, bytes), pulled_);
-    input_.Consume(bytes);
-    for (const int32_t token : pulled_) {
-      if (state.position() == 0) skip_first_ = true;
-      state.PushToken(token);
-      unscored_.push_back(token);
-      offsets_.push_back(history.next_offset());
-      // Token by token: should the scoring end early, the history is what the
-      // state was given and no more.
-      history.RecordToken(token, TextOf(token));
-    }
+  const bool text = setup_.unit == SessionUnit::kText;
+  while (state.tail_room() > 0) {
+    const bool begins = text && setup_.model->TextBegins(state.position());
+    const auto token = input_.Next(begins, /*ends=*/input_finished_);
+    if (!token.has_value()) return;
+    if (state.position() == 0) skip_first_ = true;
+    state.PushToken(token->id);
+    unscored_.push_back({.token = token->id, .offset = history.next_offset()});
+    if (text) unscored_bytes_ += static_cast<int64_t>(token->bytes.size());
+    // Token by token: should the scoring end early, the history is what the
+    // state was given and no more.
+    history.RecordToken(token->id, text ? token->bytes : std::string_view());
   }
-}
-
-std::string ScoringTask::TextOf(int32_t token) const {
-  return setup_.unit == SessionUnit::kText
-             ? setup_.model->tokenizer->Decode(token)
-             : std::string();
 }
 
 // Adds to the demand for the tail the logits that predict its unscored end.
@@ -67,6 +58,8 @@ Demand ScoringTask::ScoreTail(const SessionState& state, Demand demand) {
   return demand;
 }
 
+void ScoringTask::Begin() { first_pass_ = setup_.clock->Monotonic(); }
+
 Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
   absl::MutexLock lock(&mutex_);
   if (done_) return {};
@@ -74,7 +67,6 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     // A full block before the Ask goes by the path it would have gone anyway.
     if (state.tail_room() == 0) return ComputeTail(state);
     started_ = true;
-    first_pass_ = setup_.clock->Monotonic();
     state.Ask();
   }
   if (cancelled_) {
@@ -91,8 +83,13 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     state.Ask();
     return ScoreTail(state, ComputeTail(state));
   }
-  Finish(cancelled_ ? absl::CancelledError("cancelled") : absl::OkStatus(),
-         history.next_offset(), state.position());
+  absl::Status status;
+  if (cancelled_) {
+    status = absl::CancelledError("cancelled");
+  } else if (input_.cut()) {
+    status = BadField("text", "found its end inside a character, wanted UTF-8");
+  }
+  Finish(status, history.next_offset(), state.position());
   return {};
 }
 
@@ -103,9 +100,8 @@ void ScoringTask::OnLogits(ConstRows logits) {
     const absl::Span<const float> row(
         logits.row(static_cast<int64_t>(i - skipped)),
         static_cast<size_t>(logits.cols));
-    scored_.push_back({.token = unscored_[i],
-                       .logprob = LogProbability(row, unscored_[i]),
-                       .offset = offsets_[i]});
+    scored_.push_back(unscored_[i]);
+    scored_.back().logprob = LogProbability(row, unscored_[i].token);
   }
 }
 
@@ -120,12 +116,11 @@ void ScoringTask::OnCommitted(SessionState& state, HistorySink& history) {
   }
   for (const ScoreEvent::Token& token : scored_) {
     totals_.logprob_sum += token.logprob;
-    totals_.bytes += static_cast<int64_t>(TextOf(token.token).size());
   }
+  totals_.bytes += std::exchange(unscored_bytes_, 0);
   totals_.tokens_scored += static_cast<int64_t>(scored_.size());
   if (std::exchange(skip_first_, false)) ++totals_.tokens_unscored;
   unscored_.clear();
-  offsets_.clear();
   if (scored_.empty()) return;
   events_.push_back({.kind = ScoreEvent::Kind::kTokens,
                      .tokens = std::move(scored_),
@@ -177,10 +172,12 @@ absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
   if (input_finished_) {
     return absl::FailedPreconditionError("score input after its end");
   }
-  if (!input_.empty() && input_.size() + bytes > kMaxInflightBytes) {
+  if (!input_.idle() && input_.size() + bytes > kMaxInflightBytes) {
     return Offer::kLater;
   }
-  input_.Append(PayloadBytes(payload));
+  const std::string input = PayloadBytes(payload);
+  MNEME_RETURN_IF_ERROR(input_.CheckText(input, "text"));
+  input_.Append(input);
   return Offer::kTaken;
 }
 

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/clock.h"
-#include "engine/runtime/byte_queue.h"
+#include "engine/runtime/input_queue.h"
 #include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
 #include "engine/runtime/served_model.h"
@@ -38,6 +38,7 @@ class ScoringTask final : public Task {
   SessionActivity activity() const override {
     return SessionActivity::kScoring;
   }
+  void Begin() override;
   Demand Plan(SessionState& state, HistorySink& history) override;
   bool done() const override;
   void OnLogits(ConstRows logits) override;
@@ -57,8 +58,6 @@ class ScoringTask final : public Task {
  private:
   void PullInput(SessionState& state, HistorySink& history)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The bytes of a token in a text session.
-  std::string TextOf(int32_t token) const;
   Demand ScoreTail(const SessionState& state, Demand demand);
   void Finish(const absl::Status& status, int64_t next_offset, int64_t position)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -70,14 +69,13 @@ class ScoringTask final : public Task {
   // The scheduler thread's own.
   bool started_ = false;
   absl::Duration first_pass_;
-  std::vector<int32_t> unscored_;  // tokens of the tail to be scored
-  std::vector<int64_t> offsets_;   // theirs
-  bool skip_first_ = false;        // the first of them has nothing before it
+  std::vector<ScoreEvent::Token> unscored_;  // tokens of the tail
+  int64_t unscored_bytes_ = 0;               // of text, theirs
+  bool skip_first_ = false;  // the first of them has nothing before it
   std::vector<ScoreEvent::Token> scored_;
 
   mutable absl::Mutex mutex_;
-  ByteQueue input_ ABSL_GUARDED_BY(mutex_);  // as the history counts it
-  std::vector<int32_t> pulled_ ABSL_GUARDED_BY(mutex_);  // PullInput's own
+  InputQueue input_ ABSL_GUARDED_BY(mutex_);
   bool input_finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,8 +2,8 @@
 #include "engine/runtime/served_model.h"
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/coding.h"
 #include "engine/base/errors.h"
+#include "engine/text/sentencepiece_tokenizer.h"
 
 namespace mneme {
 
@@ -32,15 +32,17 @@ absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
   return absl::OkStatus();
 }
 
-void ServedModel::Encode(SessionUnit unit, std::string_view bytes,
-                         std::vector<int32_t>& tokens) const {
-  if (unit == SessionUnit::kText) {
-    tokenizer->Encode(bytes, tokens);
-    return;
+absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
+    const Model& model) {
+  const ModelConfig& config = model.config();
+  const VocabularyOptions options{.vocab_size = config.vocab_size,
+                                  .bos = config.bos_token,
+                                  .eos = config.eos_tokens};
+  if (config.tokenizer == "bytes") return MakeByteTokenizer(options);
+  if (config.tokenizer == "sentencepiece") {
+    return MakeSentencePieceTokenizer(model.tokenizer_file(), options);
   }
-  for (size_t i = 0; i < bytes.size(); i += 4) {
-    tokens.push_back(static_cast<int32_t>(DecodeFixed32(&bytes[i])));
-  }
+  return nullptr;
 }
 
 }  // namespace mneme

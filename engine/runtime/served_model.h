@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/model/model.h"
 #include "engine/runtime/types.h"
@@ -23,6 +24,11 @@ struct ServedModel {
   std::unique_ptr<const Tokenizer> tokenizer;  // null: token sessions only
   absl::Time load_time;
 
+  // Whether the text of a history with so many tokens has yet to begin.
+  bool TextBegins(int64_t position) const {
+    return position <= (tokenizer->bos().has_value() ? 1 : 0);
+  }
+
   // The token ids that a model may say; empty: all.
   absl::Span<const uint8_t> sayable(SessionUnit unit) const {
     return unit == SessionUnit::kText ? tokenizer->sayable()
@@ -31,16 +37,16 @@ struct ServedModel {
 
   // Whether `payload` can be input of a session of `unit`. Errors name `what`:
   // FAILED_PRECONDITION (WRONG_UNIT) for a payload of the other unit,
-  // INVALID_ARGUMENT (BAD_FIELD) for an id that the model does not have.
+  // INVALID_ARGUMENT (BAD_FIELD) for an id that the model does not have. What
+  // text is made of depends on what it follows: InputQueue::CheckText.
   absl::Status CheckInput(SessionUnit unit, const Payload& payload,
                           const std::string& what) const;
-
-  // Appends the tokens of checked input to `tokens`, given what it is to a
-  // history: text, or ids of four bytes each. A token takes at least
-  // UnitBytes(unit) bytes.
-  void Encode(SessionUnit unit, std::string_view bytes,
-              std::vector<int32_t>& tokens) const;
 };
+
+// The tokenizer that the model's config names; null if none. Errors as
+// MakeSentencePieceTokenizer.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
+    const Model& model);
 
 }  // namespace mneme
 

@@ -54,7 +54,8 @@ Session::Session(Setup setup, StartOnCopy start_on_copy)
       labels_(setup_.labels),
       ttl_(setup_.ttl),
       update_time_(create_time_),
-      history_(setup_.unit) {
+      history_(setup_.unit),
+      input_(setup_.model.get(), setup_.unit) {
   absl::MutexLock lock(&mutex_);
   BeginHistory();
 }
@@ -70,11 +71,11 @@ void Session::BeginHistory() {
 Session::~Session() = default;
 
 int64_t Session::IndexBytes() {
-  // The object with its kept history; ids and labels are bounded, and the
-  // nodes of the tables that hold it round up.
+  // The object with its kept history and pending text; ids and labels are
+  // bounded, and the nodes of the tables that hold it round up.
   constexpr int64_t kNamesAndNodes = 16 << 10;
   return static_cast<int64_t>(sizeof(Session)) + History::kKeptBytes +
-         kNamesAndNodes;
+         InputQueue::kMaxPendingBytes + kNamesAndNodes;
 }
 
 absl::Status Session::CheckAlive() const {
@@ -82,7 +83,8 @@ absl::Status Session::CheckAlive() const {
 }
 
 int64_t Session::AbsorbedOffset() const {
-  return history_.next_offset() - input_.size() / history_.unit_bytes();
+  return history_.next_offset() -
+         (input_.idle() ? 0 : input_.size() / history_.unit_bytes());
 }
 
 SessionInfo Session::InfoLocked() const {
@@ -97,6 +99,7 @@ SessionInfo Session::InfoLocked() const {
   info.absorbed_offset = AbsorbedOffset();
   info.next_offset = history_.next_offset();
   info.pending_tokens = tail_tokens_;
+  info.pending_bytes = input_.idle() ? input_.size() : 0;
   info.state_bytes = setup_.model->model->layout()->state_bytes();
   info.labels = labels_;
   info.create_time = create_time_;
@@ -193,8 +196,11 @@ absl::Time Session::ExpireIfDue(absl::Time now) {
 }
 
 bool Session::WithState(
-    absl::FunctionRef<void(const SessionState& state, SessionInfo& info)> read,
+    absl::FunctionRef<void(const SessionState& state, std::string_view pending,
+                           SessionInfo& info)>
+        read,
     SessionInfo& info) {
+  std::string pending;
   {
     auto readable = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return deleted_ || (!leased_ && (settled() || stalled_));
@@ -207,9 +213,12 @@ bool Session::WithState(
     leased_ = true;
     info = InfoLocked();
     // The account already holds what still waits in the queue.
-    if (input_.empty()) info.history_digest = history_.Digest();
+    if (input_.idle()) {
+      info.history_digest = history_.Digest();
+      pending = std::string(input_.bytes());
+    }
   }
-  read(*setup_.state, info);
+  read(*setup_.state, pending, info);
   absl::MutexLock lock(&mutex_);
   leased_ = false;
   return true;
@@ -243,18 +252,16 @@ void Session::CountTokens() {
 
 // -- Lane --------------------------------------------------------------------
 
-int64_t Session::PullInput() {
+int64_t Session::PullInput(bool ends) {
   SessionState& state = *setup_.state;
-  const int64_t unit_bytes = history_.unit_bytes();
   int64_t absorbed = 0;
-  while (!input_.empty() && state.tail_room() > 0) {
-    const int64_t bytes =
-        std::min(input_.size(), state.tail_room() * unit_bytes);
-    pulled_.clear();
-    setup_.model->Encode(unit(), input_.bytes().substr(0, bytes), pulled_);
-    for (const int32_t token : pulled_) state.PushToken(token);
-    input_.Consume(bytes);
-    absorbed += static_cast<int64_t>(pulled_.size());
+  while (state.tail_room() > 0) {
+    const bool begins = unit() == SessionUnit::kText &&
+                        setup_.model->TextBegins(state.position());
+    const auto token = input_.Next(begins, ends);
+    if (!token.has_value()) break;
+    state.PushToken(token->id);
+    ++absorbed;
   }
   CountTokens();
   return absorbed;
@@ -264,6 +271,7 @@ void Session::PopTask(std::vector<std::shared_ptr<Task>>& done) {
   tasks_.front()->SetLane(nullptr);
   done.push_back(std::move(tasks_.front()));
   tasks_.pop_front();
+  asking_ = false;
   update_time_ = setup_.clock->Now();
 }
 
@@ -281,19 +289,29 @@ Demand Session::PlanLocked(int64_t& absorbed, bool& progress,
   }
   while (!stalled_) {
     if (settled() && readers_waiting_ > 0) return {};
-    absorbed += PullInput();
-    const bool task_is_next = !tasks_.empty() && input_.empty();
-    if (!settled() && !(task_is_next && tasks_.front()->commits())) {
+    const bool was_idle = input_.idle();
+    const int64_t pulled = PullInput(/*ends=*/asking_);
+    absorbed += pulled;
+    if (asking_) tasks_.front()->CountPromptTokens(pulled);
+    if (input_.idle() != was_idle) progress = true;
+    if (!settled() && !(asking_ && input_.idle())) {
       task_pass_ = false;
       return ComputeTail(state);
     }
-    if (!task_is_next) return {};
+    if (tasks_.empty()) return {};
     const std::shared_ptr<Task> task = tasks_.front();
     if (!task->commits()) {
       tasks_.pop_front();
       copies_.push_back(task);
-      start_on_copy_(*this, task, state, history_.next_offset());
+      start_on_copy_(*this, task, state, history_.next_offset(),
+                     input_.bytes());
       progress = true;  // the writer waited for it
+      continue;
+    }
+    if (!asking_) {
+      asking_ = true;
+      task->Begin();
+      Accept(task->TakePrompt());
       continue;
     }
     const Demand demand = task->Plan(state, sink);
@@ -383,10 +401,10 @@ const Task* Session::CommittingTask() const {
   return nullptr;
 }
 
-absl::Status Session::AddTask(std::shared_ptr<Task> task,
-                              std::string_view prompt) {
+absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt) {
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
+  MNEME_RETURN_IF_ERROR(input_.CheckText(prompt, "prompt"));
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
     return WithReason(
@@ -409,7 +427,7 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task,
                          " requests wait or run already")),
         {.reason = "QUEUE_FULL", .metadata = {}});
   }
-  if (!prompt.empty()) Accept(prompt);
+  task->SetPrompt(std::move(prompt));
   stalled_ = false;
   tasks_.push_back(std::move(task));
   return absl::OkStatus();

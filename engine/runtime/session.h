@@ -5,8 +5,10 @@
 //
 // Input passes three places. Segments that were accepted wait in the input
 // queue, bounded by the writer's credit; Plan moves their tokens into the
-// state's tail, a block at a time; a pass takes the tail into the state. Tasks
-// (a generation, a scoring) take their turn when the input queue is empty.
+// state's tail, a block at a time; a pass takes the tail into the state. Text
+// whose tokens depend on what follows it stays in the queue: it is pending, and
+// counts as absorbed. Tasks (a generation, a scoring) take their turn when
+// nothing else waits.
 //
 // The state belongs to whoever holds the lease: the scheduler from Begin to
 // Complete, or one reader at a time through WithState. All else is guarded by
@@ -30,8 +32,8 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/clock.h"
-#include "engine/runtime/byte_queue.h"
 #include "engine/runtime/history.h"
+#include "engine/runtime/input_queue.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
@@ -71,7 +73,8 @@ class Session final : public Lane {
   // the session.
   using StartOnCopy = std::function<void(
       const Session& session, const std::shared_ptr<Task>& task,
-      const SessionState& state, int64_t next_offset)>;
+      const SessionState& state, int64_t next_offset,
+      std::string_view pending)>;
 
   Session(Setup setup, StartOnCopy start_on_copy);
   ~Session() override;
@@ -97,10 +100,11 @@ class Session final : public Lane {
   // -- The rest, thread-safe -------------------------------------------------
 
   SessionInfo Info() const;
-  // Calls `read` with the state, when no pass is using it and no full block
-  // waits for one. False if the session was deleted.
+  // Calls `read` with the state and the pending text, when no pass is using it
+  // and no full block waits for one. False if the session was deleted.
   bool WithState(
-      absl::FunctionRef<void(const SessionState& state, SessionInfo& info)>
+      absl::FunctionRef<void(const SessionState& state,
+                             std::string_view pending, SessionInfo& info)>
           read,
       SessionInfo& info);
 
@@ -134,11 +138,10 @@ class Session final : public Lane {
   AppendProgress Progress(const SessionWriter& writer) const;
 
   // Puts `task` behind what waits, after `prompt`: checked input, as it is to
-  // the history, of one that commits. The position and the offset where its
-  // output will begin are not known yet.
-  // ABORTED (SESSION_BUSY) if it commits and another that commits
-  // is there; RESOURCE_EXHAUSTED (QUEUE_FULL).
-  absl::Status AddTask(std::shared_ptr<Task> task, std::string_view prompt);
+  // the history. The position and the offset where its output will begin are
+  // not known yet. ABORTED (SESSION_BUSY) if it commits and another that
+  // commits is there; RESOURCE_EXHAUSTED (QUEUE_FULL); INVALID_ARGUMENT.
+  absl::Status AddTask(std::shared_ptr<Task> task, std::string prompt);
 
  private:
   class Sink;
@@ -157,8 +160,9 @@ class Session final : public Lane {
   Demand PlanLocked(int64_t& absorbed, bool& progress,
                     std::vector<std::shared_ptr<Task>>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Fills the tail from the queue; tokens that it took.
-  int64_t PullInput() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fills the tail from the queue; tokens that it took. `ends`: the text goes
+  // no further than the queue, as far as its tokens go.
+  int64_t PullInput(bool ends) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes input into the account of the history and into the queue.
   void Accept(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Puts the token that begins a history into the tail.
@@ -183,16 +187,17 @@ class Session final : public Lane {
                                                     // task's
   // The last pass failed: nothing is retried until something new happens.
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  // The turn of the first task, which commits, has come.
+  bool asking_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t revision_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(mutex_);
   absl::Duration ttl_ ABSL_GUARDED_BY(mutex_);
   absl::Time update_time_ ABSL_GUARDED_BY(mutex_);
   History history_ ABSL_GUARDED_BY(mutex_);
-  ByteQueue input_ ABSL_GUARDED_BY(mutex_);  // accepted, not yet absorbed
-  std::vector<int32_t> pulled_ ABSL_GUARDED_BY(mutex_);  // PullInput's own
-  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;         // tokens absorbed
-  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;      // of them in the tail
+  InputQueue input_ ABSL_GUARDED_BY(mutex_);         // accepted
+  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;     // tokens absorbed
+  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
   std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
   // Those that went on to work on a copy, while they live.

@@ -57,7 +57,7 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
     opened.position = position_;
     opened.max_inflight_bytes = kMaxInflightBytes;
     opened.max_segment_bytes = kMaxSegmentBytes;
-    if (input_.empty()) opened.history_digest = history_.Digest();
+    if (input_.idle()) opened.history_digest = history_.Digest();
   }
   if (fenced != nullptr) fenced->notifier.Notify();
   return writer;
@@ -74,7 +74,7 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
 
 bool Session::HasRoomFor(int64_t bytes) const {
   return tasks_.empty() &&
-         (input_.empty() || input_.size() + bytes <= kMaxInflightBytes);
+         (input_.idle() || input_.size() + bytes <= kMaxInflightBytes);
 }
 
 void Session::Accept(std::string_view bytes) {
@@ -186,7 +186,13 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     observer.OnSegment(model, SegmentResult::kDuplicate, 0);
     return taken;
   }
-  Accept(std::string_view(bytes).substr(known_bytes));
+  const std::string_view added = std::string_view(bytes).substr(known_bytes);
+  if (const absl::Status status =
+          input_.CheckText(added, "segment.payload", next);
+      !status.ok()) {
+    return rejected(SegmentResult::kRejected, status);
+  }
+  Accept(added);
   observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
   return taken;
 }
@@ -206,7 +212,7 @@ AppendProgress Session::Progress(const SessionWriter& writer) const {
   return {.absorbed_offset = AbsorbedOffset(),
           .position = position_,
           .tokens = position_ - writer.position_at_open,
-          .idle = input_.empty()};
+          .idle = input_.idle()};
 }
 
 }  // namespace mneme

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -61,12 +62,23 @@ class Task {
     reservation_ = std::move(reservation);
   }
 
+  // Input that comes before it, in the form in which a history counts it.
+  // Its lane takes it when the task's turn has come, and says how many tokens
+  // it became, those of text that was pending included.
+  void SetPrompt(std::string prompt) { prompt_ = std::move(prompt); }
+  std::string TakePrompt() { return std::exchange(prompt_, {}); }
+  void CountPromptTokens(int64_t tokens) { prompt_tokens_ += tokens; }
+  int64_t prompt_tokens() const { return prompt_tokens_; }
+
   // Whether it works on the session's own state or on a copy that is thrown
   // away.
   virtual bool commits() const = 0;
   virtual SessionActivity activity() const = 0;
 
-  // The next pass it wants, after putting the tokens for it into the tail.
+  // Its turn has come: from now on it waits for computing, not for others.
+  virtual void Begin() = 0;
+  // After Begin, and with its prompt in the state or its tail: the next pass
+  // it wants, after putting the tokens for it into the tail.
   // kNone with done() false: it waits for its stream and will wake the lane.
   virtual Demand Plan(SessionState& state, HistorySink& history) = 0;
   virtual bool done() const = 0;
@@ -91,6 +103,8 @@ class Task {
   std::shared_ptr<Lane> lane_ ABSL_GUARDED_BY(lane_mutex_);
   absl::Status aborted_ ABSL_GUARDED_BY(lane_mutex_);
   ByteBudget::Reservation reservation_;
+  std::string prompt_;
+  int64_t prompt_tokens_ = 0;
 };
 
 }  // namespace mneme

@@ -20,9 +20,12 @@ namespace mneme {
 // may be longer than that, but then has to wait until nothing else does.
 inline constexpr int64_t kMaxInflightBytes = 64 << 10;
 inline constexpr int64_t kMaxSegmentBytes = 1 << 20;
+// Tokens that a run of text became and that wait for their turn.
+inline constexpr int64_t kMaxWaitingTokenBytes = 128 << 10;
 // What an open stream may add: what waits, and one segment, which is being
 // read, waits for room or is what waits.
-inline constexpr int64_t kStreamBytes = kMaxInflightBytes + kMaxSegmentBytes;
+inline constexpr int64_t kStreamBytes =
+    kMaxInflightBytes + kMaxSegmentBytes + kMaxWaitingTokenBytes;
 
 // What a session's offsets count.
 enum class SessionUnit { kText, kTokens };  // bytes, tokens
@@ -38,7 +41,7 @@ struct ModelInfo {
   std::string fingerprint;          // 64 hex digits
   std::string kind;                 // config.json's model_type
   std::vector<std::string> mixers;  // kinds in use, each once
-  std::string tokenizer;            // "bytes" or "none"
+  std::string tokenizer;            // "bytes", "sentencepiece" or "none"
   std::string arithmetic_level;     // see Backend::arithmetic_level
   int64_t parameters = 0;
   int64_t layers = 0;
@@ -69,6 +72,7 @@ struct SessionInfo {
   int64_t absorbed_offset = 0;  // in the state or its tail
   int64_t next_offset = 0;      // where the next segment starts
   int64_t pending_tokens = 0;   // of position, those that wait in the tail
+  int64_t pending_bytes = 0;    // text that is not tokens yet
   int64_t state_bytes = 0;
   std::string state_digest;    // empty unless asked for
   std::string history_digest;  // likewise

@@ -126,7 +126,8 @@ void SessionState::Abandon() {
   for (Cursor& cursor : cursors_) cursor.pending = cursor.committed;
 }
 
-std::string SessionState::Digest(std::string_view fingerprint) const {
+std::string SessionState::Digest(std::string_view fingerprint,
+                                 std::string_view pending) const {
   Sha256 hash;
   hash.Update("mneme-state-1");
   hash.Update(fingerprint);
@@ -134,6 +135,8 @@ std::string SessionState::Digest(std::string_view fingerprint) const {
   hash.UpdateInt64(stepped_ ? 1 : 0);
   hash.UpdateInt64(static_cast<int64_t>(tail_.size()));
   for (const int32_t token : tail_) hash.UpdateInt64(token);
+  hash.UpdateInt64(static_cast<int64_t>(pending.size()));
+  hash.Update(pending);
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const Extent& extent = cursors_[part].committed;
     hash.UpdateInt64(extent.rows);

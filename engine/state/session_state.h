@@ -105,12 +105,14 @@ class SessionState {
   void Abandon();
 
   // SHA-256 over the committed state: 64 hex digits. Equal for equal
-  // histories; `fingerprint` names the model. The form that is hashed, all
-  // integers as 8 bytes little-endian:
+  // histories; `fingerprint` names the model, `pending` is text of the history
+  // that is not tokens yet. The form that is hashed, all integers as 8 bytes
+  // little-endian:
   //   "mneme-state-1" fingerprint computed_tokens stepped(0|1)
-  //   tail length, tail tokens,
+  //   tail length, tail tokens, pending length, pending,
   //   then for every part its rows and the f32 values of those rows.
-  std::string Digest(std::string_view fingerprint) const;
+  std::string Digest(std::string_view fingerprint,
+                     std::string_view pending = {}) const;
 
  private:
   struct Extent {

@@ -11,18 +11,22 @@ constexpr int32_t kBytes = 256;
 
 class ByteTokenizer final : public Tokenizer {
  public:
-  explicit ByteTokenizer(ByteTokenizerOptions options)
+  explicit ByteTokenizer(VocabularyOptions options)
       : options_(std::move(options)), sayable_(options_.vocab_size, 0) {
     std::fill_n(sayable_.begin(), kBytes, 1);
     for (const int32_t token : options_.eos) sayable_[token] = 1;
   }
 
   std::string_view kind() const override { return "bytes"; }
+  bool utf8() const override { return false; }
+  std::string_view prefix() const override { return ""; }
 
-  void Encode(std::string_view text,
-              std::vector<int32_t>& tokens) const override {
-    tokens.reserve(tokens.size() + text.size());
-    for (const char c : text) tokens.push_back(static_cast<uint8_t>(c));
+  int64_t EncodeFront(std::string_view text, TextPlace /*place*/, size_t enough,
+                      std::vector<TextToken>& tokens) const override {
+    if (tokens.size() >= enough) return 0;
+    const std::string_view front = text.substr(0, enough - tokens.size());
+    for (const char c : front) tokens.push_back({static_cast<uint8_t>(c), 1});
+    return static_cast<int64_t>(front.size());
   }
 
   std::string Decode(int32_t token) const override {
@@ -35,14 +39,13 @@ class ByteTokenizer final : public Tokenizer {
   absl::Span<const uint8_t> sayable() const override { return sayable_; }
 
  private:
-  const ByteTokenizerOptions options_;
+  const VocabularyOptions options_;
   std::vector<uint8_t> sayable_;
 };
 
 }  // namespace
 
-std::unique_ptr<const Tokenizer> MakeByteTokenizer(
-    ByteTokenizerOptions options) {
+std::unique_ptr<const Tokenizer> MakeByteTokenizer(VocabularyOptions options) {
   return std::make_unique<ByteTokenizer>(std::move(options));
 }
 

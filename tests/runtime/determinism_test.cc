@@ -3,11 +3,12 @@
 // Promise 3: a session's state is a function of its own history, bit for bit:
 // not of how the history was cut into messages, of what ran beside it, or of
 // the number of threads.
-#include <map>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -16,6 +17,7 @@
 #include "tests/support/engine_driver.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/tiny_sentencepiece.h"
 
 namespace mneme {
 namespace {
@@ -31,16 +33,40 @@ struct Script {
   std::vector<Turn> turns;
 };
 
-Script RandomScript(std::mt19937& random) {
+std::string RandomBytes(std::mt19937& random) {
+  std::string bytes(std::uniform_int_distribution<>(1, 150)(random), '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+// May end inside a character, with which the next then goes on.
+std::string RandomUtf8(std::mt19937& random, std::string& cut_off) {
+  std::string text = std::exchange(cut_off, "");
+  const int parts = std::uniform_int_distribution<>(1, 40)(random);
+  for (int i = 0; i < parts; ++i) {
+    const char* const kParts[] = {" the",     " word",
+                                  "a",        " ",
+                                  "\xc3\xa9", "and",
+                                  " \n",      "\xe4\xb8\xad",
+                                  "X9",       "\xf0\x9f\x98\x80"};
+    text += kParts[random() % std::size(kParts)];
+  }
+  if (random() % 3 == 0) {
+    const std::string emoji = "\xf0\x9f\x98\x80";
+    const size_t cut = 1 + random() % 3;
+    text += emoji.substr(0, cut);
+    cut_off = emoji.substr(cut);
+  }
+  return text;
+}
+
+Script RandomScript(std::mt19937& random, bool utf8) {
   Script script;
+  std::string cut_off;
   const int turns = std::uniform_int_distribution<>(1, 3)(random);
   for (int i = 0; i < turns; ++i) {
     Script::Turn turn;
-    const int bytes = std::uniform_int_distribution<>(1, 150)(random);
-    for (int b = 0; b < bytes; ++b) {
-      turn.input.push_back(
-          static_cast<char>(std::uniform_int_distribution<>(0, 255)(random)));
-    }
+    turn.input = utf8 ? RandomUtf8(random, cut_off) : RandomBytes(random);
     if (random() % 2 == 0) {
       turn.ask_tokens = std::uniform_int_distribution<>(1, 5)(random);
     }
@@ -62,6 +88,9 @@ class DeterminismTest : public testing::Test {
  protected:
   void MakeEngines(const ModelConfig& config) {
     ASSERT_THAT(WriteRandomModel(config, 7, model_dir_.path()), IsOk());
+    utf8_ = config.tokenizer == "sentencepiece";
+    if (utf8_)
+      WriteFile(model_dir_.File("tokenizer.model"), TinySentencePieceModel());
     for (const int threads : {1, 2}) {
       absl::StatusOr<std::unique_ptr<Engine>> engine =
           Engine::Create({.threads = threads});
@@ -107,7 +136,7 @@ class DeterminismTest : public testing::Test {
       std::vector<Outcome> wanted(mates);
       std::vector<Outcome> found(mates);
       for (int i = 0; i < mates; ++i) {
-        scripts.push_back(RandomScript(random));
+        scripts.push_back(RandomScript(random, utf8_));
         for (int c = 0; c < 3; ++c) {
           cuts[i].push_back(std::uniform_int_distribution<>(1, 90)(random));
         }
@@ -133,6 +162,7 @@ class DeterminismTest : public testing::Test {
   }
 
   TempDir model_dir_;
+  bool utf8_ = false;
   std::vector<std::unique_ptr<Engine>> engines_;
 };
 
@@ -190,6 +220,16 @@ TEST_F(DeterminismTest, NorWithAnInnerMlpConvolutionsAndGate) {
   config.mini_batch = 7;
   MakeEngines(config);
   Check(200, 5);
+}
+
+TEST_F(DeterminismTest, NorWithTextWhosePiecesMerge) {
+  ModelConfig config = SmallConfig();
+  config.tokenizer = "sentencepiece";
+  config.vocab_size = kTinyVocabSize;
+  config.bos_token = 1;
+  config.eos_tokens = {2};
+  MakeEngines(config);
+  Check(500, 6);
 }
 
 TEST_F(DeterminismTest, AScoringWithoutCommitLeavesNoTrace) {

@@ -46,7 +46,7 @@ class FaultTest : public testing::Test {
                        .clock = Clock::Real(),
                        .observer = &observer_},
         [](const Session&, const std::shared_ptr<Task>&, const SessionState&,
-           int64_t) {});
+           int64_t, std::string_view) {});
   }
 
   // Appends until all is absorbed, opening again after each failure.
@@ -88,7 +88,7 @@ class FaultTest : public testing::Test {
     SessionInfo info;
     std::string digest;
     EXPECT_TRUE(session.WithState(
-        [&](const SessionState& state, SessionInfo&) {
+        [&](const SessionState& state, std::string_view, SessionInfo&) {
           digest = state.Digest(model_->model->fingerprint());
         },
         info));

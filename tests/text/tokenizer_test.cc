@@ -25,32 +25,32 @@ std::string AllBytes() {
 TEST(ByteTokenizerTest, EveryByteIsItsOwnToken) {
   const auto tokenizer = MakeByteTokenizer({});
   EXPECT_EQ(tokenizer->kind(), "bytes");
-  std::vector<int32_t> tokens;
-  tokenizer->Encode(AllBytes(), tokens);
+  EXPECT_FALSE(tokenizer->utf8());
+  std::vector<TextToken> tokens;
+  EXPECT_EQ(tokenizer->EncodeFront(AllBytes(), {}, SIZE_MAX, tokens), 256);
   ASSERT_EQ(tokens.size(), 256u);
-  for (int byte = 0; byte < 256; ++byte) EXPECT_EQ(tokens[byte], byte);
+  for (int byte = 0; byte < 256; ++byte) {
+    EXPECT_EQ(tokens[byte], (TextToken{byte, 1}));
+  }
 }
 
 TEST(ByteTokenizerTest, DecodingGivesTheBytesBack) {
   const auto tokenizer = MakeByteTokenizer({.vocab_size = 264});
-  std::vector<int32_t> tokens;
-  tokenizer->Encode(AllBytes(), tokens);
+  std::vector<TextToken> tokens;
+  tokenizer->EncodeFront(AllBytes(), {}, SIZE_MAX, tokens);
   std::string text;
-  for (const int32_t token : tokens) text += tokenizer->Decode(token);
+  for (const TextToken& token : tokens) text += tokenizer->Decode(token.id);
   EXPECT_EQ(text, AllBytes());
 }
 
-TEST(ByteTokenizerTest, EncodeAppendsAndAnyCutGivesTheTokensOfTheWhole) {
+TEST(ByteTokenizerTest, EncodeFrontAppendsUntilThereAreEnough) {
   const auto tokenizer = MakeByteTokenizer({});
-  const std::string text = "caf\xc3\xa9 \xe2\x82\xac";
-  std::vector<int32_t> whole;
-  tokenizer->Encode(text, whole);
-  for (size_t cut = 0; cut <= text.size(); ++cut) {
-    std::vector<int32_t> pieces;
-    tokenizer->Encode(text.substr(0, cut), pieces);
-    tokenizer->Encode(text.substr(cut), pieces);
-    EXPECT_EQ(pieces, whole) << "cut at " << cut;
-  }
+  std::vector<TextToken> tokens = {{'x', 1}};
+  EXPECT_EQ(tokenizer->EncodeFront("caf\xc3\xa9", {}, 3, tokens), 2);
+  EXPECT_THAT(tokens, ElementsAre(TextToken{'x', 1}, TextToken{'c', 1},
+                                  TextToken{'a', 1}));
+  EXPECT_EQ(tokenizer->EncodeFront("f\xc3\xa9", {}, 3, tokens), 0);
+  EXPECT_EQ(tokenizer->EncodeFront("f\xc3\xa9", {}, SIZE_MAX, tokens), 3);
 }
 
 TEST(ByteTokenizerTest, ControlTokensAndForeignIdsStandForNoBytes) {
