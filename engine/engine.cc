@@ -62,6 +62,11 @@ class EngineImpl final : public Engine {
                          const std::string& directory) override;
   std::vector<ModelInfo> ListModels() const override;
   absl::StatusOr<ModelInfo> GetModel(const std::string& name) const override;
+  absl::StatusOr<std::vector<TextToken>> Tokenize(
+      const std::string& model, std::string_view text) const override;
+  absl::StatusOr<std::string> Detokenize(
+      const std::string& model,
+      const std::vector<int32_t>& tokens) const override;
   absl::StatusOr<SessionInfo> CreateSession(
       const CreateSessionOptions& options) override;
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const override;
@@ -244,6 +249,20 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModel(
     return absl::NotFoundError(absl::StrCat("model ", name, " is not loaded"));
   }
   return it->second;
+}
+
+absl::StatusOr<std::vector<TextToken>> EngineImpl::Tokenize(
+    const std::string& model, std::string_view text) const {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
+                         FindModel(model));
+  return served->Tokenize(text);
+}
+
+absl::StatusOr<std::string> EngineImpl::Detokenize(
+    const std::string& model, const std::vector<int32_t>& tokens) const {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
+                         FindModel(model));
+  return served->Detokenize(tokens);
 }
 
 // -- Sessions ----------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +20,7 @@
 #include "engine/runtime/observer.h"
 #include "engine/runtime/streams.h"
 #include "engine/runtime/types.h"
+#include "engine/text/tokenizer.h"
 
 namespace mneme {
 
@@ -53,6 +55,16 @@ class Engine {
                                  const std::string& directory) = 0;
   virtual std::vector<ModelInfo> ListModels() const = 0;  // by name
   virtual absl::StatusOr<ModelInfo> GetModel(const std::string& name) const = 0;
+
+  // All of a text's tokens, as at the beginning of a session, but for the one
+  // that begins a history. NOT_FOUND; UNIMPLEMENTED (NO_TOKENIZER);
+  // INVALID_ARGUMENT for text that is longer than kMaxSegmentBytes, or is not
+  // whole UTF-8 where the tokenizer wants that.
+  virtual absl::StatusOr<std::vector<TextToken>> Tokenize(
+      const std::string& model, std::string_view text) const = 0;
+  // The text of tokens at the beginning of a session. Errors as Tokenize.
+  virtual absl::StatusOr<std::string> Detokenize(
+      const std::string& model, const std::vector<int32_t>& tokens) const = 0;
 
   // ALREADY_EXISTS; NOT_FOUND for the model; INVALID_ARGUMENT for an id that
   // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/memory_service.h"
 
+#include <string>
+#include <vector>
+
+#include "engine/base/status_macros.h"
 #include "server/answer.h"
 #include "server/append_reactor.h"
 #include "server/generate_reactor.h"
+#include "server/names.h"
 #include "server/score_reactor.h"
 
 namespace mneme::server {
@@ -38,22 +43,60 @@ grpc::ServerUnaryReactor* MemoryService::CommitSegment(
 }
 
 grpc::ServerUnaryReactor* MemoryService::CountTokens(
-    grpc::CallbackServerContext* call,
-    const v1::CountTokensRequest* /*request*/,
-    v1::CountTokensResponse* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Memory/CountTokens");
+    grpc::CallbackServerContext* call, const v1::CountTokensRequest* request,
+    v1::CountTokensResponse* reply) {
+  return Answer(call, context_, "mneme.v1.Memory/CountTokens", request->model(),
+                [&]() -> absl::Status {
+                  MNEME_ASSIGN_OR_RETURN(
+                      const std::string model,
+                      ParseModelName(request->model(), "model"));
+                  MNEME_ASSIGN_OR_RETURN(
+                      const std::vector<TextToken> tokens,
+                      context_.engine->Tokenize(model, request->text()));
+                  reply->set_tokens(static_cast<int64_t>(tokens.size()));
+                  return absl::OkStatus();
+                });
 }
 
 grpc::ServerUnaryReactor* MemoryService::Tokenize(
-    grpc::CallbackServerContext* call, const v1::TokenizeRequest* /*request*/,
-    v1::TokenizeResponse* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Memory/Tokenize");
+    grpc::CallbackServerContext* call, const v1::TokenizeRequest* request,
+    v1::TokenizeResponse* reply) {
+  return Answer(call, context_, "mneme.v1.Memory/Tokenize", request->model(),
+                [&]() -> absl::Status {
+                  MNEME_ASSIGN_OR_RETURN(
+                      const std::string model,
+                      ParseModelName(request->model(), "model"));
+                  MNEME_ASSIGN_OR_RETURN(const ModelInfo info,
+                                         context_.engine->GetModel(model));
+                  MNEME_ASSIGN_OR_RETURN(
+                      const std::vector<TextToken> tokens,
+                      context_.engine->Tokenize(model, request->text()));
+                  if (request->add_bos() && info.bos_token.has_value()) {
+                    reply->add_tokens(*info.bos_token);
+                    reply->add_byte_lengths(0);
+                  }
+                  for (const TextToken& token : tokens) {
+                    reply->add_tokens(token.id);
+                    reply->add_byte_lengths(token.bytes);
+                  }
+                  return absl::OkStatus();
+                });
 }
 
 grpc::ServerUnaryReactor* MemoryService::Detokenize(
-    grpc::CallbackServerContext* call, const v1::DetokenizeRequest* /*request*/,
-    v1::DetokenizeResponse* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Memory/Detokenize");
+    grpc::CallbackServerContext* call, const v1::DetokenizeRequest* request,
+    v1::DetokenizeResponse* reply) {
+  return Answer(
+      call, context_, "mneme.v1.Memory/Detokenize", request->model(),
+      [&]() -> absl::Status {
+        MNEME_ASSIGN_OR_RETURN(const std::string model,
+                               ParseModelName(request->model(), "model"));
+        MNEME_ASSIGN_OR_RETURN(
+            *reply->mutable_text(),
+            context_.engine->Detokenize(
+                model, {request->tokens().begin(), request->tokens().end()}));
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mneme::server

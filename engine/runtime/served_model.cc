@@ -1,11 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/runtime/served_model.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/utf8.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 
 namespace mneme {
+namespace {
+
+absl::Status CheckTokens(const std::vector<int32_t>& tokens, int64_t vocab_size,
+                         const std::string& what) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab_size) {
+      return BadField("tokens",
+                      absl::StrCat(what, "token ", i, " is ", tokens[i],
+                                   ", wanted 0 to ", vocab_size - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenizer(const ServedModel& model) {
+  if (model.tokenizer != nullptr) return absl::OkStatus();
+  return WithReason(absl::UnimplementedError(absl::StrCat("model ", model.name,
+                                                          " has no tokenizer")),
+                    {.reason = "NO_TOKENIZER", .metadata = {}});
+}
+
+}  // namespace
 
 absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
                                      const std::string& what) const {
@@ -21,15 +47,47 @@ absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
                       {"expected", text != nullptr ? "TOKENS" : "TEXT"}}});
   }
   if (text != nullptr) return absl::OkStatus();
-  const auto& tokens = std::get<std::vector<int32_t>>(payload);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= model->config().vocab_size) {
-      return BadField("tokens", absl::StrCat(what, ": token ", i, " is ",
-                                             tokens[i], ", wanted 0 to ",
-                                             model->config().vocab_size - 1));
-    }
+  return CheckTokens(std::get<std::vector<int32_t>>(payload),
+                     model->config().vocab_size, what + ": ");
+}
+
+absl::StatusOr<std::vector<TextToken>> ServedModel::Tokenize(
+    std::string_view text) const {
+  MNEME_RETURN_IF_ERROR(CheckTokenizer(*this));
+  const auto size = static_cast<int64_t>(text.size());
+  if (size > kMaxSegmentBytes) {
+    return BadField("text", absl::StrCat("found ", size, " bytes, wanted ",
+                                         kMaxSegmentBytes, " at most"));
   }
-  return absl::OkStatus();
+  const Utf8Prefix whole = WholeUtf8Chars(text);
+  if (tokenizer->utf8() && whole.whole_bytes < size) {
+    return BadField(
+        "text", absl::StrCat("found byte ", whole.whole_bytes,
+                             whole.cut ? " to begin a character that is cut "
+                                         "off"
+                                       : " to be part of no character",
+                             ", wanted UTF-8"));
+  }
+  std::vector<TextToken> tokens;
+  tokenizer->EncodeFront(text, {.begins = true, .ends = true},
+                         std::numeric_limits<size_t>::max(), tokens);
+  return tokens;
+}
+
+absl::StatusOr<std::string> ServedModel::Detokenize(
+    const std::vector<int32_t>& tokens) const {
+  MNEME_RETURN_IF_ERROR(CheckTokenizer(*this));
+  constexpr size_t kMaxTokens = kMaxSegmentBytes / sizeof(int32_t);
+  if (tokens.size() > kMaxTokens) {
+    return BadField("tokens", absl::StrCat("found ", tokens.size(), ", wanted ",
+                                           kMaxTokens, " at most"));
+  }
+  MNEME_RETURN_IF_ERROR(CheckTokens(tokens, model->config().vocab_size, ""));
+  std::string text;
+  for (const int32_t token : tokens) text += tokenizer->Decode(token);
+  const std::string_view prefix = tokenizer->prefix();
+  if (text.compare(0, prefix.size(), prefix) == 0) text.erase(0, prefix.size());
+  return text;
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(

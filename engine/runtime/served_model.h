@@ -41,6 +41,16 @@ struct ServedModel {
   // text is made of depends on what it follows: InputQueue::CheckText.
   absl::Status CheckInput(SessionUnit unit, const Payload& payload,
                           const std::string& what) const;
+
+  // All of a text's tokens, as at the beginning of a session, but for the one
+  // that begins a history. UNIMPLEMENTED (NO_TOKENIZER);
+  // INVALID_ARGUMENT for text that is too long or not whole UTF-8.
+  absl::StatusOr<std::vector<TextToken>> Tokenize(std::string_view text) const;
+  // The text that tokens at the beginning of a session stand for.
+  // UNIMPLEMENTED (NO_TOKENIZER); INVALID_ARGUMENT for too many of them,
+  // or an id that the model does not have.
+  absl::StatusOr<std::string> Detokenize(
+      const std::vector<int32_t>& tokens) const;
 };
 
 // The tokenizer that the model's config names; null if none. Errors as

@@ -115,6 +115,27 @@ TEST_F(TextSessionTest, ScoresSayWhereTheirTokensBegin) {
               HasSubstr("inside a character"));
 }
 
+TEST_F(TextSessionTest, TextIsTokenizedWithoutASession) {
+  const auto tokens = engine_->Tokenize("m", "the word");
+  ASSERT_THAT(tokens, IsOk());
+  ASSERT_EQ(tokens->size(), 2u);
+  EXPECT_EQ((*tokens)[1].bytes, 5);
+  EXPECT_EQ(*engine_->Detokenize("m", {(*tokens)[0].id, (*tokens)[1].id}),
+            "the word");
+  EXPECT_EQ(*engine_->Detokenize("m", {1, (*tokens)[1].id}), "word");
+  const auto refused = [&](const absl::Status& status,
+                           const std::string& what) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(what));
+  };
+  refused(engine_->Tokenize("m", "a\xff").status(), "found byte 1");
+  refused(engine_->Tokenize("m", "a\xc3").status(), "cut off");
+  refused(engine_->Tokenize("m", std::string(1 << 21, 'a')).status(),
+          "found 2097152 bytes, wanted 1048576 at most");
+  refused(engine_->Detokenize("m", {320}).status(), "wanted 0 to 319");
+  refused(engine_->Detokenize("m", {-1}).status(), "token 0 is -1");
+}
+
 TEST_F(TextSessionTest, AnotherTokenizerIsAnotherModel) {
   const std::string before = engine_->GetModel("m")->fingerprint;
   std::string file = TinySentencePieceModel();

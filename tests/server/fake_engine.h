@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
 #include "engine/engine.h"
 
 namespace mneme::server {
@@ -36,6 +37,7 @@ class FakeEngine final : public Engine {
     model.state_bytes = 1000;
     model.weight_bytes = 5000;
     model.vocab_size = 256;
+    model.bos_token = 7;
     return model;
   }
 
@@ -117,6 +119,21 @@ class FakeEngine final : public Engine {
     for (const auto& [name, model] : models_) models.push_back(model);
     return models;
   }
+  // A token a byte.
+  absl::StatusOr<std::vector<TextToken>> Tokenize(
+      const std::string& model, std::string_view text) const override {
+    MNEME_RETURN_IF_ERROR(GetModel(model).status());
+    std::vector<TextToken> tokens;
+    for (const char c : text) tokens.push_back({static_cast<uint8_t>(c), 1});
+    return tokens;
+  }
+  absl::StatusOr<std::string> Detokenize(
+      const std::string& model,
+      const std::vector<int32_t>& tokens) const override {
+    MNEME_RETURN_IF_ERROR(GetModel(model).status());
+    return std::string(tokens.begin(), tokens.end());
+  }
+
   absl::StatusOr<ModelInfo> GetModel(const std::string& name) const override {
     absl::MutexLock lock(&mu_);
     const auto found = models_.find(name);

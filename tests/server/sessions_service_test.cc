@@ -170,11 +170,42 @@ TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
   v1::ServerEvent answer;
   EXPECT_FALSE(converse->Read(&answer));
   EXPECT_THAT(converse->Finish().error_message(), HasSubstr("Converse"));
+}
 
+TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {
+  v1::TokenizeRequest request;
+  request.set_model("models/tiny");
+  request.set_text("ab");
+  request.set_add_bos(true);
   Call tokenizing;
   v1::TokenizeResponse tokens;
-  EXPECT_EQ(memory_->Tokenize(&tokenizing, {}, &tokens).error_code(),
-            grpc::StatusCode::UNIMPLEMENTED);
+  ASSERT_TRUE(memory_->Tokenize(&tokenizing, request, &tokens).ok());
+  EXPECT_THAT(tokens.tokens(), testing::ElementsAre(7, 'a', 'b'));
+  EXPECT_THAT(tokens.byte_lengths(), testing::ElementsAre(0, 1, 1));
+
+  v1::CountTokensRequest count;
+  count.set_model("models/tiny");
+  count.set_text("abc");
+  Call counting;
+  v1::CountTokensResponse counted;
+  ASSERT_TRUE(memory_->CountTokens(&counting, count, &counted).ok());
+  EXPECT_EQ(counted.tokens(), 3);
+
+  v1::DetokenizeRequest detokenize;
+  detokenize.set_model("models/tiny");
+  detokenize.add_tokens('x');
+  Call detokenizing;
+  v1::DetokenizeResponse text;
+  ASSERT_TRUE(memory_->Detokenize(&detokenizing, detokenize, &text).ok());
+  EXPECT_EQ(text.text(), "x");
+
+  for (const auto& [model, code] :
+       {std::pair("tiny", grpc::StatusCode::INVALID_ARGUMENT),
+        std::pair("models/none", grpc::StatusCode::NOT_FOUND)}) {
+    request.set_model(model);
+    Call refused;
+    EXPECT_EQ(memory_->Tokenize(&refused, request, &tokens).error_code(), code);
+  }
 }
 
 TEST_F(SessionsServiceTest, ModelsAreListedAndShown) {
