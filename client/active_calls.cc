@@ -9,6 +9,16 @@ void ActiveCalls::CancelAll() {
   for (grpc::ClientContext* context : contexts_) context->TryCancel();
 }
 
+bool ActiveCalls::cancelled() {
+  absl::MutexLock lock(&mutex_);
+  return cancelled_;
+}
+
+void ActiveCalls::Wait(absl::Duration duration) {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&cancelled_), duration);
+}
+
 ActiveCall::ActiveCall(ActiveCalls* calls) : calls_(calls) {
   absl::MutexLock lock(&calls_->mutex_);
   calls_->contexts_.insert(&context_);

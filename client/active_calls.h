@@ -7,6 +7,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace mneme::client {
 
@@ -16,6 +17,11 @@ class ActiveCalls {
  public:
   // Cancels what runs, and whatever is registered from now on.
   void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  bool cancelled() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Waits that long, or until CancelAll.
+  void Wait(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   friend class ActiveCall;

@@ -7,7 +7,10 @@
 
 #include <utility>
 
+#include "absl/random/random.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/retries.h"
 #include "client/status.h"
 #include "client/stubs.h"
 #include "google/protobuf/empty.pb.h"
@@ -15,18 +18,41 @@
 namespace mneme::client {
 namespace {
 
-// Makes one unary call. `method` is a stub's, e.g. &v1::Models::Stub::GetModel.
+// A random UUID.
+std::string NewRequestId() {
+  absl::BitGen random;
+  const auto high = absl::Uniform<uint64_t>(random);
+  const auto low = absl::Uniform<uint64_t>(random);
+  return absl::StrFormat(
+      "%08x-%04x-4%03x-%04x-%012x", high >> 32, (high >> 16) & 0xffff,
+      high & 0xfff, 0x8000 | ((low >> 48) & 0x3fff), low & 0xffff'ffff'ffff);
+}
+
+// The request, with an id that makes it safe to send again.
+template <typename Request>
+Request WithRequestId(const Request& request) {
+  Request copy = request;
+  if (copy.request_id().empty()) copy.set_request_id(NewRequestId());
+  return copy;
+}
+
+// Makes one unary call, again and again as the options say. `method` is a
+// stub's, e.g. &v1::Models::Stub::GetModel.
 template <typename Response, typename Stub, typename Request, typename Method>
-absl::StatusOr<Response> Call(ActiveCalls* calls, absl::Duration timeout,
+absl::StatusOr<Response> Call(ActiveCalls* calls, const ClientOptions& options,
                               Stub* stub, Method method,
                               const Request& request) {
-  ActiveCall call(calls);
-  call.context().set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-  Response response;
-  const grpc::Status status =
-      (stub->*method)(&call.context(), request, &response);
-  if (!status.ok()) return ToAbslStatus(status);
-  return response;
+  const absl::Time deadline = absl::Now() + options.metadata_timeout;
+  Retries retries(calls, options, deadline);
+  while (true) {
+    ActiveCall call(calls);
+    call.context().set_deadline(absl::ToChronoTime(deadline));
+    Response response;
+    const absl::Status status =
+        ToAbslStatus((stub->*method)(&call.context(), request, &response));
+    if (status.ok()) return response;
+    if (!retries.Wait(status)) return status;
+  }
 }
 
 }  // namespace
@@ -42,6 +68,18 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // A lost connection is dialled again as soon as calls are made again, not
+  // after gRPC's own waits of a second and more.
+  const auto milliseconds = [](absl::Duration duration) {
+    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+  };
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   milliseconds(options.first_backoff));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   milliseconds(options.longest_backoff));
+  // Two clients are two connections. Retries are this library's.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetUserAgentPrefix("mneme-client");
   auto stubs = std::make_unique<Stubs>(grpc::CreateCustomChannel(
       address, grpc::InsecureChannelCredentials(), arguments));
@@ -57,41 +95,83 @@ void Client::CancelAll() { stubs_->calls.CancelAll(); }
 
 absl::StatusOr<v1::Session> Client::CreateSession(
     const v1::CreateSessionRequest& request) {
-  return Call<v1::Session>(&stubs_->calls, options_.metadata_timeout,
-                           stubs_->sessions.get(),
-                           &v1::Sessions::Stub::CreateSession, request);
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
+                           &v1::Sessions::Stub::CreateSession,
+                           WithRequestId(request));
 }
 
 absl::StatusOr<v1::Session> Client::GetSession(
     const v1::GetSessionRequest& request) {
-  return Call<v1::Session>(&stubs_->calls, options_.metadata_timeout,
-                           stubs_->sessions.get(),
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
                            &v1::Sessions::Stub::GetSession, request);
 }
 
 absl::StatusOr<v1::ListSessionsResponse> Client::ListSessions(
     const v1::ListSessionsRequest& request) {
   return Call<v1::ListSessionsResponse>(
-      &stubs_->calls, options_.metadata_timeout, stubs_->sessions.get(),
+      &stubs_->calls, options_, stubs_->sessions.get(),
       &v1::Sessions::Stub::ListSessions, request);
 }
 
 absl::Status Client::DeleteSession(const v1::DeleteSessionRequest& request) {
   return Call<google::protobuf::Empty>(
-             &stubs_->calls, options_.metadata_timeout, stubs_->sessions.get(),
-             &v1::Sessions::Stub::DeleteSession, request)
+             &stubs_->calls, options_, stubs_->sessions.get(),
+             &v1::Sessions::Stub::DeleteSession, WithRequestId(request))
       .status();
 }
 
+absl::StatusOr<v1::Session> Client::UpdateSession(
+    const v1::UpdateSessionRequest& request) {
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
+                           &v1::Sessions::Stub::UpdateSession,
+                           WithRequestId(request));
+}
+
+absl::StatusOr<v1::Session> Client::ResetSession(
+    const v1::ResetSessionRequest& request) {
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
+                           &v1::Sessions::Stub::ResetSession,
+                           WithRequestId(request));
+}
+
+absl::StatusOr<v1::CountTokensResponse> Client::CountTokens(
+    const v1::CountTokensRequest& request) {
+  return Call<v1::CountTokensResponse>(&stubs_->calls, options_,
+                                       stubs_->memory.get(),
+                                       &v1::Memory::Stub::CountTokens, request);
+}
+
+absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(
+    const v1::TokenizeRequest& request) {
+  return Call<v1::TokenizeResponse>(&stubs_->calls, options_,
+                                    stubs_->memory.get(),
+                                    &v1::Memory::Stub::Tokenize, request);
+}
+
+absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(
+    const v1::DetokenizeRequest& request) {
+  return Call<v1::DetokenizeResponse>(&stubs_->calls, options_,
+                                      stubs_->memory.get(),
+                                      &v1::Memory::Stub::Detokenize, request);
+}
+
+absl::StatusOr<grpc::health::v1::HealthCheckResponse> Client::CheckHealth(
+    const std::string& service) {
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  return Call<grpc::health::v1::HealthCheckResponse>(
+      &stubs_->calls, options_, stubs_->health.get(),
+      &grpc::health::v1::Health::Stub::Check, request);
+}
+
 absl::StatusOr<v1::Model> Client::GetModel(const v1::GetModelRequest& request) {
-  return Call<v1::Model>(&stubs_->calls, options_.metadata_timeout,
-                         stubs_->models.get(), &v1::Models::Stub::GetModel,
-                         request);
+  return Call<v1::Model>(&stubs_->calls, options_, stubs_->models.get(),
+                         &v1::Models::Stub::GetModel, request);
 }
 
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels(
     const v1::ListModelsRequest& request) {
-  return Call<v1::ListModelsResponse>(&stubs_->calls, options_.metadata_timeout,
+  return Call<v1::ListModelsResponse>(&stubs_->calls, options_,
                                       stubs_->models.get(),
                                       &v1::Models::Stub::ListModels, request);
 }

@@ -27,6 +27,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "grpc/health/v1/health.pb.h"
 #include "mneme/v1/memory.pb.h"
 #include "mneme/v1/models.pb.h"
 #include "mneme/v1/sessions.pb.h"
@@ -34,8 +35,22 @@
 namespace mneme::client {
 
 struct ClientOptions {
-  // Deadline of each call that is not a stream.
+  // Deadline of each call that is not a stream, all its attempts together.
   absl::Duration metadata_timeout = absl::Seconds(10);
+  // How often such a call, or a score that only reads, is tried while the
+  // server is UNAVAILABLE or asks to come back later; from 1.
+  int max_attempts = 4;
+  // Waits between attempts: from the first to the longest, doubling; what the
+  // server asks for (RetryInfo) is waited for at least.
+  absl::Duration first_backoff = absl::Milliseconds(50);
+  absl::Duration longest_backoff = absl::Seconds(1);
+  // An append whose stream breaks goes on with another one. It gives up when
+  // it waited this long in all since the server last acknowledged anything;
+  // with 0 it does not go on at all.
+  absl::Duration resume_for = absl::Minutes(2);
+  absl::Duration longest_resume_backoff = absl::Seconds(10);
+  // Waits between attempts, in place of a clock, if set; for tests.
+  std::function<void(absl::Duration)> wait = {};
 };
 
 // Gives the next piece of a text: at least one byte, at most `max_bytes`, or
@@ -58,24 +73,35 @@ struct AppendOptions {
   // session holds already is compared and not applied again. Default: the
   // session's end.
   std::optional<int64_t> start_offset = {};
+  // The source gives the whole history from offset 0. What the session holds
+  // has to be its beginning, which is checked by digest, and is not sent.
+  // REQUIRES: no start_offset.
+  bool resume = false;
   // Cuts off another stream that writes to the session.
   bool takeover = false;
   // Called with each message of the server, on a thread of the call.
   std::function<void(const v1::AppendResponse&)> on_response = {};
+  // Called on the caller's thread when a stream broke for that reason and
+  // another one will be opened after the wait.
+  std::function<void(const absl::Status& why, absl::Duration wait)> on_break =
+      {};
 };
 
 struct AppendResult {
   // The history's part that the source became.
   int64_t start_offset = 0;
   int64_t end_offset = 0;
-  // As the session was found.
+  // As the session was found by the first stream.
   v1::AppendResponse::Opened opened;
   // As it was left; the default if the server had nothing to acknowledge.
   v1::AppendResponse::Ack ack;
   // False if a duplicate was too old for the server to compare.
   bool verified = true;
-  // Whether anything was there already.
+  // Whether anything was there already; also true after a break if the server
+  // had more than it had said.
   bool duplicate = false;
+  // Streams that broke on the way.
+  int breaks = 0;
 };
 
 struct ScoreOptions {
@@ -104,28 +130,57 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
+  // Calls that are not streams are tried again as ClientOptions says. Those
+  // that change something get a request_id if they bring none, so that a
+  // lost answer does no harm.
   absl::StatusOr<v1::Session> CreateSession(
       const v1::CreateSessionRequest& request);
   absl::StatusOr<v1::Session> GetSession(const v1::GetSessionRequest& request);
   // One page.
   absl::StatusOr<v1::ListSessionsResponse> ListSessions(
       const v1::ListSessionsRequest& request);
+  absl::StatusOr<v1::Session> UpdateSession(
+      const v1::UpdateSessionRequest& request);
   absl::Status DeleteSession(const v1::DeleteSessionRequest& request);
+  absl::StatusOr<v1::Session> ResetSession(
+      const v1::ResetSessionRequest& request);
 
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
   // One page.
   absl::StatusOr<v1::ListModelsResponse> ListModels(
       const v1::ListModelsRequest& request);
 
+  absl::StatusOr<v1::CountTokensResponse> CountTokens(
+      const v1::CountTokensRequest& request);
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(
+      const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::DetokenizeResponse> Detokenize(
+      const v1::DetokenizeRequest& request);
+
+  // Whether the server, or one service of it (`mneme.v1.Memory`), takes
+  // requests. NOT_FOUND: no such service.
+  absl::StatusOr<grpc::health::v1::HealthCheckResponse> CheckHealth(
+      const std::string& service);
+
   // Adds everything `source` gives to `session` (`sessions/{session}`).
   // Returns when all of it is absorbed and, where the session's durability is
-  // FSYNC, durable. Holds no more than one message: unacknowledged payload
-  // stays within the credit that the server gives.
+  // FSYNC, durable. Keeps what is not acknowledged, which is at most the
+  // credit that the server gives and one message.
+  //
+  // A broken stream is no error: another one is opened, checked to be of the
+  // same session (uid, offset, digest where both sides know it), and goes on
+  // with what was not acknowledged, so that nothing is lost or applied twice.
+  // If the server still has the broken stream as the session's writer, the
+  // new one takes over.
   //
   // On error what was acknowledged stays in the session; the call can be
-  // repeated with `start_offset`. Also FAILED_PRECONDITION: a text for a
-  // token session, or the reverse. When `source` fails, what it gave before
-  // is finished first and its error returned.
+  // repeated with `start_offset`. Also NOT_FOUND: the session went away on the
+  // way, as it does with a restart where the durability is NONE. DATA_LOSS: it
+  // does not hold what was acknowledged. ABORTED: somebody else wrote.
+  // FAILED_PRECONDITION: a text for a token session, or the reverse; with
+  // `resume`, a history that is not the source's beginning. UNAVAILABLE: see
+  // ClientOptions::resume_for. When `source` fails, what it gave before is
+  // finished first and its error returned.
   absl::StatusOr<AppendResult> AppendText(const std::string& session,
                                           const TextSource& source,
                                           const AppendOptions& options = {});
@@ -140,7 +195,9 @@ class Client {
       const std::function<absl::Status(const v1::GenerateResponse&)>&
           on_response);
 
-  // Scores everything `source` gives, as `open` says.
+  // Scores everything `source` gives, as `open` says. Without `commit` the
+  // call is tried again, as ClientOptions says, while the server has answered
+  // nothing and less than 1 MiB was sent.
   absl::StatusOr<ScoreResult> ScoreText(const v1::ScoreRequest::Open& open,
                                         const TextSource& source,
                                         const ScoreOptions& options = {});

@@ -21,6 +21,7 @@ namespace {
 constexpr char kSpace[] = " \t\r\n";
 constexpr int kPollMilliseconds = 200;
 constexpr int64_t kTokenTextBytes = 64 * 1024;
+constexpr size_t kMaxTokenDigits = 1024;  // leading zeros included
 
 // Whether a read would return at once.
 bool Readable(int fd, int timeout_milliseconds) {
@@ -78,11 +79,10 @@ absl::StatusOr<std::string> Input::Read(int64_t max_bytes) {
 absl::StatusOr<std::vector<int32_t>> TokenReader::Read(int64_t max_tokens) {
   // Read until there is a number that surely ended.
   while (!at_end_) {
-    const size_t digit = text_.find_first_not_of(kSpace);
-    if (digit != std::string::npos &&
-        text_.find_first_of(kSpace, digit) != std::string::npos) {
-      break;
-    }
+    text_.erase(0, std::min(text_.find_first_not_of(kSpace), text_.size()));
+    if (text_.find_first_of(kSpace) != std::string::npos) break;
+    // What goes on for so long is no number; ParseTokens says so.
+    if (text_.size() > kMaxTokenDigits) return ParseTokens(text_);
     absl::StatusOr<std::string> more = input_->Read(kTokenTextBytes);
     if (!more.ok()) return more.status();
     at_end_ = more->empty();
@@ -110,7 +110,8 @@ absl::StatusOr<std::vector<int32_t>> ParseTokens(const std::string& text) {
   for (const absl::string_view word :
        absl::StrSplit(text, absl::ByAnyChar(kSpace), absl::SkipEmpty())) {
     int32_t id = 0;
-    if (!absl::SimpleAtoi(word, &id) || id < 0) {
+    if (word.size() > kMaxTokenDigits || !absl::SimpleAtoi(word, &id) ||
+        id < 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", word.substr(0, 32),
                        "\" is no token id, wanted 0 to ", INT32_MAX));

@@ -43,7 +43,8 @@ class Input {
   const std::function<bool()> stopped_;
 };
 
-// Reads token ids in decimal, separated by white space.
+// Reads token ids in decimal, separated by white space. Holds no more than two
+// pieces of 64 KiB, whatever comes.
 class TokenReader {
  public:
   explicit TokenReader(Input* input) : input_(input) {}

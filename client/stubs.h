@@ -11,6 +11,7 @@
 
 #include "client/active_calls.h"
 #include "client/client.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "mneme/v1/memory.grpc.pb.h"
 #include "mneme/v1/models.grpc.pb.h"
 #include "mneme/v1/sessions.grpc.pb.h"
@@ -21,11 +22,13 @@ struct Client::Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
       : sessions(v1::Sessions::NewStub(channel)),
         memory(v1::Memory::NewStub(channel)),
-        models(v1::Models::NewStub(channel)) {}
+        models(v1::Models::NewStub(channel)),
+        health(grpc::health::v1::Health::NewStub(channel)) {}
 
   const std::unique_ptr<v1::Sessions::Stub> sessions;
   const std::unique_ptr<v1::Memory::Stub> memory;
   const std::unique_ptr<v1::Models::Stub> models;
+  const std::unique_ptr<grpc::health::v1::Health::Stub> health;
   ActiveCalls calls;
 };
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/crc32c.h"
+#include "client/history_digest.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "mneme/v1/common.pb.h"
@@ -30,7 +31,8 @@ uint32_t Checksum(const v1::AppendRequest::Segment& segment) {
 
 grpc::Status MakeError(
     grpc::StatusCode code, const std::string& message, v1::ErrorReason reason,
-    const std::vector<std::pair<std::string, std::string>>& metadata) {
+    const std::vector<std::pair<std::string, std::string>>& metadata,
+    int retry_seconds) {
   google::rpc::ErrorInfo info;
   info.set_reason(v1::ErrorReason_Name(reason));
   info.set_domain("mneme");
@@ -41,6 +43,11 @@ grpc::Status MakeError(
   details.set_code(code);
   details.set_message(message);
   details.add_details()->PackFrom(info);
+  if (retry_seconds > 0) {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(retry_seconds);
+    details.add_details()->PackFrom(retry);
+  }
   return grpc::Status(code, message, details.SerializeAsString());
 }
 
@@ -67,6 +74,33 @@ std::vector<v1::AppendRequest::Segment> FakeServer::segments() {
   return segments_;
 }
 
+std::string FakeServer::history() {
+  absl::MutexLock lock(&mutex_);
+  return history_;
+}
+
+std::vector<v1::AppendRequest::Open> FakeServer::opens() {
+  absl::MutexLock lock(&mutex_);
+  return opens_;
+}
+
+std::vector<std::string> FakeServer::request_ids() {
+  absl::MutexLock lock(&mutex_);
+  return request_ids_;
+}
+
+grpc::Status FakeServer::NextFailure() {
+  absl::MutexLock lock(&mutex_);
+  if (failures_ == options_.failures.size()) return grpc::Status::OK;
+  return options_.failures[failures_++];
+}
+
+absl::optional<FakeOptions::Break> FakeServer::NextBreak() {
+  absl::MutexLock lock(&mutex_);
+  if (streams_ == options_.breaks.size()) return absl::nullopt;
+  return options_.breaks[streams_++];
+}
+
 int64_t FakeServer::acknowledged() {
   absl::MutexLock lock(&mutex_);
   return acknowledged_;
@@ -84,8 +118,20 @@ grpc::Status FakeServer::Take(const v1::AppendRequest::Segment& segment) {
     return MakeError(grpc::StatusCode::INVALID_ARGUMENT, "segment is damaged",
                      v1::CRC_MISMATCH);
   }
-  if (segment.offset() < next_offset_) duplicate_ = true;
+  const int64_t known =
+      std::min(next_offset_ - segment.offset(), Units(segment));
+  if (known > 0) duplicate_ = true;
   segments_.push_back(segment);
+  if (segment.has_text()) {
+    const auto at =
+        static_cast<size_t>(segment.offset() - options_.next_offset);
+    if (segment.offset() >= options_.next_offset && known > 0 &&
+        history_.compare(at, known, segment.text(), 0, known) != 0) {
+      return MakeError(grpc::StatusCode::FAILED_PRECONDITION, "other bytes",
+                       v1::SEGMENT_CONFLICT);
+    }
+    history_ += segment.text().substr(static_cast<size_t>(known));
+  }
   next_offset_ = std::max(next_offset_, segment.offset() + Units(segment));
   return grpc::Status::OK;
 }
@@ -112,8 +158,16 @@ grpc::Status FakeServer::Append(
   if (!stream->Read(&request) || !request.has_open()) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "wanted open");
   }
+  {
+    absl::MutexLock lock(&mutex_);
+    opens_.push_back(request.open());
+  }
+  const absl::optional<FakeOptions::Break> cut = NextBreak();
+  if (cut.has_value() && cut->instead_of_opened) return cut->status;
   v1::AppendResponse response;
   v1::AppendResponse::Opened* opened = response.mutable_opened();
+  opened->set_uid("the-uid");
+  opened->set_epoch(5);
   opened->set_durability(options_.durability);
   opened->set_unit(options_.unit);
   opened->set_max_inflight_bytes(options_.max_inflight_bytes);
@@ -121,10 +175,17 @@ grpc::Status FakeServer::Append(
   {
     absl::MutexLock lock(&mutex_);
     opened->set_absorbed_offset(next_offset_);
-    opened->set_durable_offset(
-        options_.durability == v1::Session::FSYNC ? next_offset_ : 0);
+    opened->set_durable_offset(options_.durability == v1::Session::FSYNC &&
+                                       !options_.never_durable
+                                   ? next_offset_
+                                   : 0);
     opened->set_next_offset(next_offset_);
     opened->set_position(next_offset_);
+    if (options_.next_offset == 0 && options_.unit == v1::Session::TEXT) {
+      HistoryDigest digest;
+      digest.Add(history_);
+      opened->set_digest_at_durable(digest.Hex());
+    }
   }
   stream->Write(response);
   if (options_.extra.message_case() != v1::AppendResponse::MESSAGE_NOT_SET) {
@@ -132,10 +193,18 @@ grpc::Status FakeServer::Append(
     if (options_.extra.has_moved()) return grpc::Status::OK;
   }
   int64_t unacknowledged = 0;
+  int taken_segments = 0;
   while (stream->Read(&request)) {
     if (!request.has_segment()) continue;
     grpc::Status taken = Take(request.segment());
     if (!taken.ok()) return taken;
+    if (cut.has_value() && ++taken_segments == cut->segments) {
+      absl::MutexLock lock(&mutex_);
+      next_offset_ += static_cast<int64_t>(cut->gain.size()) - cut->lose;
+      history_.resize(history_.size() - static_cast<size_t>(cut->lose));
+      history_ += cut->gain;
+      return cut->status;
+    }
     unacknowledged += Units(request.segment());
     if (unacknowledged >= options_.ack_every_units) {
       stream->Write(MakeAck());
@@ -172,6 +241,11 @@ grpc::Status FakeServer::Score(
     grpc::ServerContext* /*context*/,
     grpc::ServerReaderWriter<v1::ScoreResponse, v1::ScoreRequest>* stream) {
   v1::ScoreRequest request;
+  if (const grpc::Status failure = NextFailure(); !failure.ok()) {
+    stream->Read(&request);
+    stream->Read(&request);
+    return failure;
+  }
   v1::ScoreResponse response;
   v1::ScoreTotals* totals = response.mutable_totals();
   stream->Read(&request);
@@ -204,6 +278,35 @@ grpc::Status FakeServer::GetSession(grpc::ServerContext* /*context*/,
   return MakeError(grpc::StatusCode::NOT_FOUND,
                    absl::StrCat("no session ", request->name()),
                    v1::SESSION_NOT_FOUND);
+}
+
+grpc::Status FakeServer::CreateSession(grpc::ServerContext* /*context*/,
+                                       const v1::CreateSessionRequest* request,
+                                       v1::Session* response) {
+  {
+    absl::MutexLock lock(&mutex_);
+    request_ids_.push_back(request->request_id());
+  }
+  response->set_name("sessions/" + request->session_id());
+  return NextFailure();
+}
+
+grpc::Status FakeServer::DeleteSession(grpc::ServerContext* /*context*/,
+                                       const v1::DeleteSessionRequest* request,
+                                       google::protobuf::Empty* /*response*/) {
+  absl::MutexLock lock(&mutex_);
+  request_ids_.push_back(request->request_id());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::Tokenize(grpc::ServerContext* /*context*/,
+                                  const v1::TokenizeRequest* request,
+                                  v1::TokenizeResponse* response) {
+  for (const char byte : request->text()) {
+    response->add_tokens(static_cast<uint8_t>(byte));
+    response->add_byte_lengths(1);
+  }
+  return grpc::Status::OK;
 }
 
 }  // namespace mneme::client

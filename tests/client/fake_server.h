@@ -16,6 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "absl/types/optional.h"
 #include "mneme/v1/memory.grpc.pb.h"
 #include "mneme/v1/sessions.grpc.pb.h"
 
@@ -34,6 +35,23 @@ struct FakeOptions {
   bool never_durable = false;
   // Sent after Opened, when set.
   v1::AppendResponse extra = {};
+  // What happens to the streams of Append, the first one first; streams
+  // beyond live.
+  struct Break {
+    // Ends the stream with `status` instead of the answer to Open.
+    bool instead_of_opened = false;
+    // Else when as many segments were taken, of which the last stays
+    // unacknowledged.
+    int segments = 1;
+    grpc::Status status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+    // Units that the history has lost, or gained from elsewhere, afterwards.
+    int lose = 0;
+    std::string gain = {};
+  };
+  std::vector<Break> breaks = {};
+  // What CreateSession, UpdateSession, DeleteSession and Score answer at
+  // first, one after the other.
+  std::vector<grpc::Status> failures = {};
   // Answers a generation with this many pieces, or without end if negative.
   int pieces = 3;
 };
@@ -49,6 +67,12 @@ class FakeServer final : public v1::Memory::Service,
   // What Append took, in order.
   std::vector<v1::AppendRequest::Segment> segments()
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // The history of a text session, from its first segment on.
+  std::string history() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The first message of each append stream.
+  std::vector<v1::AppendRequest::Open> opens() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The request ids that came with calls that change something.
+  std::vector<std::string> request_ids() ABSL_LOCKS_EXCLUDED(mutex_);
   // The last offset that was acknowledged, known before the client hears it.
   int64_t acknowledged() ABSL_LOCKS_EXCLUDED(mutex_);
   // Set once an endless generation was cancelled.
@@ -73,8 +97,22 @@ class FakeServer final : public v1::Memory::Service,
   grpc::Status GetSession(grpc::ServerContext* context,
                           const v1::GetSessionRequest* request,
                           v1::Session* response) override;
+  grpc::Status CreateSession(grpc::ServerContext* context,
+                             const v1::CreateSessionRequest* request,
+                             v1::Session* response) override;
+  grpc::Status DeleteSession(grpc::ServerContext* context,
+                             const v1::DeleteSessionRequest* request,
+                             google::protobuf::Empty* response) override;
+  // One token a byte.
+  grpc::Status Tokenize(grpc::ServerContext* context,
+                        const v1::TokenizeRequest* request,
+                        v1::TokenizeResponse* response) override;
 
  private:
+  // The next of options.failures, OK when there are no more.
+  grpc::Status NextFailure() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::optional<FakeOptions::Break> NextBreak() ABSL_LOCKS_EXCLUDED(mutex_);
+
   grpc::Status Take(const v1::AppendRequest::Segment& segment)
       ABSL_LOCKS_EXCLUDED(mutex_);
   v1::AppendResponse MakeAck() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -86,16 +124,22 @@ class FakeServer final : public v1::Memory::Service,
   std::vector<v1::AppendRequest::Segment> segments_ ABSL_GUARDED_BY(mutex_);
   int64_t next_offset_ ABSL_GUARDED_BY(mutex_);
   int64_t acknowledged_ ABSL_GUARDED_BY(mutex_);
+  std::string history_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::AppendRequest::Open> opens_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
+  size_t streams_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
   bool duplicate_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };
 
-// An error as the real server makes them.
+// An error as the real server makes them; `retry_seconds` if it is not 0.
 grpc::Status MakeError(
     grpc::StatusCode code, const std::string& message, v1::ErrorReason reason,
-    const std::vector<std::pair<std::string, std::string>>& metadata = {});
+    const std::vector<std::pair<std::string, std::string>>& metadata = {},
+    int retry_seconds = 0);
 
 }  // namespace mneme::client
 

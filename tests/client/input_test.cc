@@ -68,6 +68,18 @@ TEST_F(InputTest, ManyTokensCrossTheReadersPieces) {
   EXPECT_EQ(expected, 50'000);
 }
 
+TEST_F(InputTest, SpaceWithoutEndAndDigitsWithoutEndAreNotHoarded) {
+  const auto spaces = OpenFile(std::string(1 << 20, ' ') + "7");
+  TokenReader tokens(spaces.get());
+  EXPECT_THAT(*tokens.Read(3), ElementsAre(7));
+  const auto digits = OpenFile(std::string(1 << 20, '0') + "7");
+  TokenReader endless(digits.get());
+  EXPECT_EQ(endless.Read(3).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  // It gave up early: most of the file was not read.
+  EXPECT_EQ(digits->Read(1 << 19)->size(), size_t{1} << 19);
+}
+
 TEST(ParseTokensTest, RefusesWhatIsNoTokenId) {
   EXPECT_THAT(*ParseTokens(""), IsEmpty());
   EXPECT_THAT(*ParseTokens("0 2147483647"), ElementsAre(0, 2147483647));
