@@ -92,10 +92,16 @@ class AppendCall {
   bool MayGoOn(const absl::Status& broken) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Explain(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether the source goes behind what the session has, whatever that is.
+  bool AtTheEnd() const {
+    return !options_.start_offset.has_value() && !options_.resume;
+  }
+
   // Everything the source gave is acknowledged, and it has no more.
   bool Done() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    return begun_ && source_ended_ && acknowledged_ >= held_.end();
+    return begun_ && source_ended_ && acknowledged_ >= held_.end() &&
+           !(AtTheEnd() && result_.duplicate);
   }
 
   // What the server keeps, and what the digest is over.
@@ -135,6 +141,8 @@ class AppendCall {
   // Of the whole append.
   bool begun_ ABSL_GUARDED_BY(mutex_) = false;  // result_.start_offset is set
   int64_t acknowledged_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Of result_.breaks, those at which nothing had been taken yet.
+  int restarts_ ABSL_GUARDED_BY(mutex_) = 0;
   // Grown by the calling thread, shrunk by the reading one.
   Unacknowledged held_ ABSL_GUARDED_BY(mutex_);
   AppendResult result_ ABSL_GUARDED_BY(mutex_);
@@ -215,6 +223,12 @@ absl::Status AppendCall::RunStream(const PayloadSource& source) {
   }
   if (!status.ok()) return status;
   refused_ = true;
+  if (AtTheEnd() && result_.duplicate) {
+    return absl::AbortedError(absl::StrCat(
+        "somebody else, or a generation, wrote the same as this append from "
+        "offset ",
+        result_.start_offset, " on, so it was not applied twice"));
+  }
   if (!opened_) {
     return absl::InternalError("the server ended the stream without opening");
   }
@@ -253,7 +267,9 @@ void AppendCall::Take(const v1::AppendResponse& response) {
       result_.ack = ack;
       result_.verified = result_.verified && ack.verified();
       // After a break duplicates are of this client's own making.
-      if (result_.breaks == 0 && ack.duplicate()) result_.duplicate = true;
+      if (result_.breaks == restarts_ && ack.duplicate()) {
+        result_.duplicate = true;
+      }
       Acknowledge(ack.absorbed_offset(), ack.durable_offset());
       break;
     }
@@ -483,6 +499,19 @@ bool AppendCall::MayGoOn(const absl::Status& broken) {
     if (found <= epoch_ || found > epoch_ + unheard_epochs_) return false;
     unheard_epochs_ -= found - epoch_;
     epoch_ = found;
+    return true;
+  }
+  if (reason == "SEGMENT_CONFLICT" && AtTheEnd()) {
+    // A generation or a score wrote between Opened and the first segment: the
+    // end of the session is elsewhere now.
+    absl::MutexLock lock(&mutex_);
+    const bool untouched =
+        begun_ && result_.breaks == restarts_ &&
+        held_.begin() == result_.start_offset &&
+        ReasonMetadata(broken, "offset") == absl::StrCat(result_.start_offset);
+    if (!untouched) return false;
+    begun_ = false;
+    ++restarts_;
     return true;
   }
   return IsBrokenStream(broken);

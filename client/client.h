@@ -71,7 +71,7 @@ struct AppendOptions {
   int64_t message_bytes = 64 * 1024;
   // Where the source's first byte or token belongs in the history. What the
   // session holds already is compared and not applied again. Default: the
-  // session's end.
+  // session's end, behind whatever a generation that is under way writes.
   std::optional<int64_t> start_offset = {};
   // The source gives the whole history from offset 0. What the session holds
   // has to be its beginning, which is checked by digest, and is not sent.
@@ -97,10 +97,9 @@ struct AppendResult {
   v1::AppendResponse::Ack ack;
   // False if a duplicate was too old for the server to compare.
   bool verified = true;
-  // Whether anything was there already; also true after a break if the server
-  // had more than it had said.
+  // Whether the session held any of it before the append.
   bool duplicate = false;
-  // Streams that broke on the way.
+  // Streams that ended before the append did.
   int breaks = 0;
 };
 

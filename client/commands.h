@@ -47,11 +47,12 @@ absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args);
 
 struct AppendArgs {
   std::string session;
-  std::string file = "-";
+  std::vector<std::string> files = {"-"};  // One behind the other.
   int64_t message_bytes = 64 * 1024;
   std::optional<int64_t> start_offset;
   bool tokens = false;    // The file holds token ids, not text.
   bool takeover = false;  // Cuts off another writer.
+  bool resume = false;    // The session holds a beginning of the files.
 };
 
 struct GenerateArgs {

@@ -15,9 +15,12 @@
 namespace mneme::client {
 namespace {
 
-absl::StatusOr<std::unique_ptr<Input>> OpenInput(const Cli& cli,
-                                                 const std::string& file) {
-  return Input::Open(file, [flag = cli.interrupted] { return flag->load(); });
+absl::StatusOr<std::unique_ptr<Input>> OpenInput(
+    const Cli& cli, const std::vector<std::string>& files, bool tokens) {
+  // The last id of a file and the first of the next are two.
+  return Input::Open(
+      files, [flag = cli.interrupted] { return flag->load(); },
+      tokens ? "\n" : "");
 }
 
 double Milliseconds(const google::protobuf::Duration& duration) {
@@ -87,25 +90,36 @@ std::string Describe(const v1::ScoreResponse& response) {
 }  // namespace
 
 absl::Status RunAppend(const Cli& cli, const AppendArgs& args) {
-  absl::StatusOr<std::unique_ptr<Input>> input = OpenInput(cli, args.file);
+  absl::StatusOr<std::unique_ptr<Input>> input =
+      OpenInput(cli, args.files, args.tokens);
   if (!input.ok()) return input.status();
   // Token ids as text have another size than as tokens.
   ProgressBar progress(args.tokens ? std::nullopt : (*input)->size());
   absl::Status printed = absl::OkStatus();
-  int64_t first_offset = 0;
   AppendOptions options{.message_bytes = args.message_bytes,
                         .start_offset = args.start_offset,
+                        .resume = args.resume,
                         .takeover = args.takeover};
+  // Offset of the input's beginning.
+  std::optional<int64_t> first_offset = args.start_offset;
+  if (args.resume) first_offset = 0;
   options.on_response = [&](const v1::AppendResponse& response) {
     if (cli.json && printed.ok()) printed = PrintJson(response);
-    if (response.has_opened()) {
-      first_offset =
-          args.start_offset.value_or(response.opened().next_offset());
+    if (response.has_opened() && !first_offset.has_value()) {
+      first_offset = response.opened().next_offset();
     }
     if (response.has_ack()) {
-      const int64_t units = response.ack().absorbed_offset() - first_offset;
+      const int64_t units =
+          response.ack().absorbed_offset() - first_offset.value_or(0);
       progress.Update(units * (args.tokens ? 4 : 1));
     }
+  };
+  options.on_break = [&](const absl::Status& why, absl::Duration wait) {
+    progress.Clear();
+    std::fprintf(
+        stderr, "mneme: %s; going on in %s\n",
+        why.ToString(absl::StatusToStringMode::kWithNoExtraData).c_str(),
+        absl::FormatDuration(wait).c_str());
   };
   const std::string session = ResourceName("sessions/", args.session);
   const absl::Time start = absl::Now();
@@ -163,7 +177,8 @@ absl::Status RunGenerate(const Cli& cli, const GenerateArgs& args) {
 }
 
 absl::Status RunScore(const Cli& cli, const ScoreArgs& args) {
-  absl::StatusOr<std::unique_ptr<Input>> input = OpenInput(cli, args.file);
+  absl::StatusOr<std::unique_ptr<Input>> input =
+      OpenInput(cli, {args.file}, args.tokens);
   if (!input.ok()) return input.status();
   v1::ScoreRequest::Open open;
   open.set_session(ResourceName("sessions/", args.session));

@@ -32,41 +32,61 @@ bool Readable(int fd, int timeout_milliseconds) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Input>> Input::Open(
-    const std::string& path, std::function<bool()> stopped) {
-  const bool standard_input = path == "-";
-  const int fd = standard_input ? dup(STDIN_FILENO)
-                                : open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+    const std::vector<std::string>& paths, std::function<bool()> stopped,
+    std::string between) {
+  std::unique_ptr<Input> input(
+      new Input(std::move(stopped), std::move(between)));
+  for (const std::string& path : paths) {
+    const bool standard_input = path == "-";
+    const int fd = standard_input ? dup(STDIN_FILENO)
+                                  : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+    }
+    input->files_.push_back({fd, standard_input ? "standard input" : path});
+    struct stat info;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+      input->size_.reset();
+    } else if (input->size_.has_value()) {
+      *input->size_ += info.st_size;
+    }
   }
-  std::optional<int64_t> size;
-  struct stat info;
-  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) size = info.st_size;
-  return std::unique_ptr<Input>(new Input(
-      fd, standard_input ? "standard input" : path, size, std::move(stopped)));
+  return input;
 }
 
-Input::Input(int fd, std::string path, std::optional<int64_t> size,
-             std::function<bool()> stopped)
-    : fd_(fd),
-      path_(std::move(path)),
-      size_(size),
-      stopped_(std::move(stopped)) {}
-
-Input::~Input() { close(fd_); }
+Input::~Input() {
+  for (const File& file : files_) close(file.fd);
+}
 
 absl::StatusOr<std::string> Input::Read(int64_t max_bytes) {
+  while (true) {
+    if (!ready_.empty()) {
+      std::string bytes = ready_.substr(0, static_cast<size_t>(max_bytes));
+      ready_.erase(0, bytes.size());
+      return bytes;
+    }
+    if (files_.empty()) return "";
+    absl::StatusOr<std::string> bytes = ReadFirst(max_bytes);
+    if (!bytes.ok() || !bytes->empty()) return bytes;
+    close(files_.front().fd);
+    files_.pop_front();
+    if (!files_.empty()) ready_ = between_;
+  }
+}
+
+absl::StatusOr<std::string> Input::ReadFirst(int64_t max_bytes) {
+  const auto& [fd, path] = files_.front();
   std::string bytes(static_cast<size_t>(max_bytes), '\0');
   size_t filled = 0;
   while (filled < bytes.size()) {
-    if (filled > 0 && !Readable(fd_, 0)) break;
-    while (!Readable(fd_, kPollMilliseconds)) {
+    if (filled > 0 && !Readable(fd, 0)) break;
+    while (!Readable(fd, kPollMilliseconds)) {
       if (stopped_()) return absl::CancelledError("interrupted");
     }
-    const ssize_t got = read(fd_, bytes.data() + filled, bytes.size() - filled);
+    const ssize_t got = read(fd, bytes.data() + filled, bytes.size() - filled);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path_));
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
     }
     if (got == 0) break;
     filled += static_cast<size_t>(got);

@@ -3,30 +3,35 @@
 #define MNEME_CLIENT_INPUT_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 
 namespace mneme::client {
 
-// A file, a pipe or standard input, read once from front to back.
+// Files, pipes or standard input, one behind the other, read once from front
+// to back. Not thread-safe.
 class Input {
  public:
-  // "-" is standard input. `stopped` is asked now and then while a read waits;
-  // once it says true, reads fail with CANCELLED.
+  // "-" is standard input. All are opened at once. `stopped` is asked now and
+  // then while a read waits; once it says true, reads fail with CANCELLED.
+  // `between` comes between two of them.
   // NOT_FOUND, PERMISSION_DENIED, ...: as the system says.
   static absl::StatusOr<std::unique_ptr<Input>> Open(
-      const std::string& path, std::function<bool()> stopped);
+      const std::vector<std::string>& paths, std::function<bool()> stopped,
+      std::string between = "");
 
   ~Input();
   Input(const Input&) = delete;
   Input& operator=(const Input&) = delete;
 
-  // Bytes of a regular file; unset for anything else.
+  // Bytes of them all; unset if one is no regular file.
   std::optional<int64_t> size() const { return size_; }
 
   // The next bytes, at most `max_bytes`. Waits for the first one only, so what
@@ -34,13 +39,22 @@ class Input {
   absl::StatusOr<std::string> Read(int64_t max_bytes);
 
  private:
-  Input(int fd, std::string path, std::optional<int64_t> size,
-        std::function<bool()> stopped);
+  struct File {
+    int fd = -1;
+    std::string path;
+  };
 
-  const int fd_;
-  const std::string path_;
-  const std::optional<int64_t> size_;
+  Input(std::function<bool()> stopped, std::string between)
+      : stopped_(std::move(stopped)), between_(std::move(between)) {}
+
+  // What the first file gives next; empty at its end.
+  absl::StatusOr<std::string> ReadFirst(int64_t max_bytes);
+
   const std::function<bool()> stopped_;
+  const std::string between_;
+  std::optional<int64_t> size_ = 0;
+  std::deque<File> files_;  // not at their ends yet
+  std::string ready_;       // comes before what the first file gives next
 };
 
 // Reads token ids in decimal, separated by white space. Holds no more than two

@@ -123,18 +123,24 @@ void AddModels(CLI::App* app, Command* command) {
 void AddAppend(CLI::App* app, Command* command) {
   auto args = std::make_shared<AppendArgs>();
   CLI::App* sub =
-      app->add_subcommand("append", "Add a file to a session's history");
+      app->add_subcommand("append", "Add files to a session's history");
   sub->add_option("session", args->session, "The session's id")->required();
-  sub->add_option("file", args->file, "The file; - is standard input")
+  sub->add_option("file", args->files,
+                  "The files, one behind the other; - is standard input")
       ->capture_default_str();
   sub->add_option("--message-bytes", args->message_bytes,
                   "Payload of one message; leaves no trace in the session")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--start-offset", args->start_offset,
-                  "Where the file's beginning belongs in the history; what is "
-                  "there already is compared and skipped")
-      ->check(CLI::NonNegativeNumber);
+  CLI::Option* const start = sub->add_option(
+      "--start-offset", args->start_offset,
+      "Where the input's beginning belongs in the history; what is there "
+      "already is sent again, compared and skipped");
+  start->check(CLI::NonNegativeNumber);
+  sub->add_flag("--resume", args->resume,
+                "The session holds a beginning of the input already, which is "
+                "checked by digest; send the rest")
+      ->excludes(start);
   sub->add_flag("--tokens", args->tokens,
                 "The file holds token ids, separated by white space");
   sub->add_flag("--takeover", args->takeover, "Cut off another writer");

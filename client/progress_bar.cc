@@ -67,6 +67,13 @@ ProgressBar::~ProgressBar() {
   if (visible_) std::fputs(kClearLine, stderr);
 }
 
+void ProgressBar::Clear() {
+  if (!visible_) return;
+  absl::MutexLock lock(&mutex_);
+  std::fputs(kClearLine, stderr);
+  drawn_ = absl::InfinitePast();
+}
+
 void ProgressBar::Update(int64_t done_bytes) {
   if (!visible_) return;
   const absl::Time now = absl::Now();

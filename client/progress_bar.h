@@ -30,6 +30,9 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
+  // Makes room for a message; the next update draws again.
+  void Clear() ABSL_LOCKS_EXCLUDED(mutex_);
+
   void Update(int64_t done_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

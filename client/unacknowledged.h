@@ -32,7 +32,7 @@ class Unacknowledged {
     return begin_ + static_cast<int64_t>(bytes_.size()) / unit_bytes_;
   }
 
-  // Begins at `offset`. REQUIRES: nothing is held.
+  // Begins at `offset`. REQUIRES: nothing was freed yet.
   void StartAt(int64_t offset) { begin_ = offset; }
 
   // Adds history as the digest counts it. REQUIRES: whole units.

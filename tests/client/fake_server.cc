@@ -4,6 +4,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -120,7 +121,6 @@ grpc::Status FakeServer::Take(const v1::AppendRequest::Segment& segment) {
   }
   const int64_t known =
       std::min(next_offset_ - segment.offset(), Units(segment));
-  if (known > 0) duplicate_ = true;
   segments_.push_back(segment);
   if (segment.has_text()) {
     const auto at =
@@ -128,10 +128,12 @@ grpc::Status FakeServer::Take(const v1::AppendRequest::Segment& segment) {
     if (segment.offset() >= options_.next_offset && known > 0 &&
         history_.compare(at, known, segment.text(), 0, known) != 0) {
       return MakeError(grpc::StatusCode::FAILED_PRECONDITION, "other bytes",
-                       v1::SEGMENT_CONFLICT);
+                       v1::SEGMENT_CONFLICT,
+                       {{"offset", absl::StrCat(segment.offset())}});
     }
     history_ += segment.text().substr(static_cast<size_t>(known));
   }
+  if (known > 0) duplicate_ = true;
   next_offset_ = std::max(next_offset_, segment.offset() + Units(segment));
   return grpc::Status::OK;
 }
@@ -191,6 +193,13 @@ grpc::Status FakeServer::Append(
   if (options_.extra.message_case() != v1::AppendResponse::MESSAGE_NOT_SET) {
     stream->Write(options_.extra);
     if (options_.extra.has_moved()) return grpc::Status::OK;
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!std::exchange(intruded_, true)) {
+      history_ += options_.intrusion;
+      next_offset_ += static_cast<int64_t>(options_.intrusion.size());
+    }
   }
   int64_t unacknowledged = 0;
   int taken_segments = 0;

@@ -49,6 +49,8 @@ struct FakeOptions {
     std::string gain = {};
   };
   std::vector<Break> breaks = {};
+  // Becomes history right after the first Opened, as a generation would.
+  std::string intrusion = {};
   // What CreateSession, UpdateSession, DeleteSession and Score answer at
   // first, one after the other.
   std::vector<grpc::Status> failures = {};
@@ -127,6 +129,7 @@ class FakeServer final : public v1::Memory::Service,
   std::string history_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::AppendRequest::Open> opens_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
+  bool intruded_ ABSL_GUARDED_BY(mutex_) = false;
   size_t streams_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
   bool duplicate_ ABSL_GUARDED_BY(mutex_) = false;

@@ -18,7 +18,7 @@ class InputTest : public testing::Test {
   std::unique_ptr<Input> OpenFile(const std::string& content) {
     const std::string path = testing::TempDir() + "mneme_input_test";
     std::ofstream(path, std::ios::binary) << content;
-    auto input = Input::Open(path, [this] { return stopped_; });
+    auto input = Input::Open({path}, [this] { return stopped_; });
     std::filesystem::remove(path);
     return *std::move(input);
   }
@@ -34,8 +34,34 @@ TEST_F(InputTest, AFileIsReadInPiecesToItsEnd) {
   EXPECT_EQ(*input->Read(4), "");
 }
 
+TEST_F(InputTest, FilesFollowEachOtherWithSomethingBetween) {
+  const std::string folder = testing::TempDir();
+  std::vector<std::string> paths;
+  for (const char* content : {"12", "", "34"}) {
+    paths.push_back(folder + "mneme_input_test" + std::to_string(paths.size()));
+    std::ofstream(paths.back(), std::ios::binary) << content;
+  }
+  const auto plain = *Input::Open(paths, [] { return false; });
+  EXPECT_EQ(plain->size(), 4);
+  std::string all;
+  while (true) {
+    const auto piece = plain->Read(9);
+    ASSERT_TRUE(piece.ok()) << piece.status();
+    if (piece->empty()) break;
+    all += *piece;
+  }
+  EXPECT_EQ(all, "1234");
+
+  const auto ids = *Input::Open(
+      paths, [] { return false; }, "\n");
+  TokenReader tokens(ids.get());
+  EXPECT_THAT(*tokens.Read(1), ElementsAre(12));
+  EXPECT_THAT(*tokens.Read(1), ElementsAre(34));
+  for (const std::string& path : paths) std::filesystem::remove(path);
+}
+
 TEST_F(InputTest, AMissingFileIsNotFound) {
-  const auto input = Input::Open("no/such/file", [] { return false; });
+  const auto input = Input::Open({"no/such/file"}, [] { return false; });
   EXPECT_EQ(input.status().code(), absl::StatusCode::kNotFound);
 }
 

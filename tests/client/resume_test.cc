@@ -284,6 +284,20 @@ TEST_F(ResumeTest, ACancellationOfItsOwnEndsTheAppend) {
   EXPECT_THAT(server.opens(), SizeIs(1));
 }
 
+TEST_F(ResumeTest, AnAppendBehindARunningGenerationGoesBehindItsAnswer) {
+  FakeServer server({.intrusion = "an answer"});
+  const auto result = Append(server);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(server.history(), std::string("an answer") + kText);
+  EXPECT_EQ(result->start_offset, 9);
+  EXPECT_EQ(result->end_offset, 35);
+}
+
+TEST_F(ResumeTest, AnAnswerThatBeginsLikeTheAppendIsNotMistakenForIt) {
+  FakeServer server({.intrusion = "abcd"});
+  EXPECT_EQ(Append(server).status().code(), absl::StatusCode::kAborted);
+}
+
 TEST_F(ResumeTest, AFileGoesOnWhereTheSessionIs) {
   FakeServer server;
   ASSERT_TRUE(Append(server, {}, "abcdefghij").ok());
