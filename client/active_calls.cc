@@ -3,20 +3,32 @@
 
 namespace mneme::client {
 
-void ActiveCalls::CancelAll() {
+void ActiveCalls::CancelRunning() {
   absl::MutexLock lock(&mutex_);
-  cancelled_ = true;
+  ++cancellations_;
   for (grpc::ClientContext* context : contexts_) context->TryCancel();
 }
 
-bool ActiveCalls::cancelled() {
-  absl::MutexLock lock(&mutex_);
-  return cancelled_;
+void ActiveCalls::CancelAll() {
+  {
+    absl::MutexLock lock(&mutex_);
+    cancelled_ = true;
+  }
+  CancelRunning();
 }
 
-void ActiveCalls::Wait(absl::Duration duration) {
+int64_t ActiveCalls::cancellations() {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&cancelled_), duration);
+  return cancellations_;
+}
+
+void ActiveCalls::Wait(absl::Duration duration, int64_t cancellations) {
+  absl::MutexLock lock(&mutex_);
+  const auto cancelled = [this, cancellations]()
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                               return cancellations_ != cancellations;
+                             };
+  mutex_.AwaitWithTimeout(absl::Condition(&cancelled), duration);
 }
 
 ActiveCall::ActiveCall(ActiveCalls* calls) : calls_(calls) {

@@ -4,6 +4,8 @@
 
 #include <grpcpp/client_context.h>
 
+#include <cstdint>
+
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
@@ -15,18 +17,24 @@ namespace mneme::client {
 // another thread. Thread-safe.
 class ActiveCalls {
  public:
+  // Cancels what runs.
+  void CancelRunning() ABSL_LOCKS_EXCLUDED(mutex_);
   // Cancels what runs, and whatever is registered from now on.
   void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  bool cancelled() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How often something was cancelled so far; what takes several calls
+  // compares this with what it was at its beginning.
+  int64_t cancellations() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Waits that long, or until CancelAll.
-  void Wait(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits that long, or until the count is not `cancellations` any more.
+  void Wait(absl::Duration duration, int64_t cancellations)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   friend class ActiveCall;
 
   absl::Mutex mutex_;
+  int64_t cancellations_ ABSL_GUARDED_BY(mutex_) = 0;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   absl::flat_hash_set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
 };

@@ -58,6 +58,7 @@ class AppendCall {
              v1::Session::Unit unit, const AppendOptions& options)
       : memory_(memory),
         calls_(calls),
+        cancellations_(calls->cancellations()),
         client_options_(client_options),
         session_(session),
         options_(options),
@@ -92,6 +93,8 @@ class AppendCall {
   bool MayGoOn(const absl::Status& broken) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Explain(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  bool Cancelled() const { return calls_->cancellations() != cancellations_; }
+
   // Whether the source goes behind what the session has, whatever that is.
   bool AtTheEnd() const {
     return !options_.start_offset.has_value() && !options_.resume;
@@ -112,6 +115,7 @@ class AppendCall {
 
   v1::Memory::Stub* const memory_;
   ActiveCalls* const calls_;
+  const int64_t cancellations_;  // when the append began
   const ClientOptions& client_options_;
   const std::string session_;
   const AppendOptions& options_;
@@ -156,8 +160,8 @@ absl::StatusOr<AppendResult> AppendCall::Run(const PayloadSource& source) {
   int64_t last_acknowledged = 0;
   while (true) {
     const absl::Status status = RunStream(source);
-    // With everything acknowledged it does not matter how the stream ended.
-    if (status.ok() || (!refused_ && Done())) break;
+    // With everything acknowledged it does not matter that the stream broke.
+    if (status.ok() || (!refused_ && IsBrokenStream(status) && Done())) break;
     if (refused_ || !MayGoOn(status)) return Explain(status);
     {
       absl::MutexLock lock(&mutex_);
@@ -178,9 +182,9 @@ absl::StatusOr<AppendResult> AppendCall::Run(const PayloadSource& source) {
     if (client_options_.wait) {
       client_options_.wait(wait);
     } else {
-      calls_->Wait(wait);
+      calls_->Wait(wait, cancellations_);
     }
-    if (calls_->cancelled()) return absl::CancelledError("interrupted");
+    if (Cancelled()) return absl::CancelledError("interrupted");
     absl::MutexLock lock(&mutex_);
     ++result_.breaks;
   }
@@ -476,7 +480,7 @@ bool AppendCall::WaitForCredit(int64_t end) {
 // Whether another stream may mend what `broken` tells, and as what it has to
 // be opened.
 bool AppendCall::MayGoOn(const absl::Status& broken) {
-  if (calls_->cancelled()) return false;
+  if (Cancelled()) return false;
   {
     absl::MutexLock lock(&mutex_);
     if (!moved_.ok()) return false;  // another server has it
@@ -519,7 +523,7 @@ bool AppendCall::MayGoOn(const absl::Status& broken) {
 
 // Says what an error means for an append that was under way.
 absl::Status AppendCall::Explain(const absl::Status& status) {
-  if (calls_->cancelled()) return status;
+  if (Cancelled()) return status;
   absl::MutexLock lock(&mutex_);
   if (!begun_) return status;
   const std::string reached = absl::StrCat(

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "client/interrupts.h"
 
 namespace mneme::client {
 
@@ -26,8 +27,9 @@ struct Cli {
   Client* client = nullptr;
   // Prints proto3 JSON instead of text.
   bool json = false;
-  // Set by SIGINT and SIGTERM.
+  // Set by SIGTERM, and by SIGINT unless a handler takes care of that.
   const std::atomic<bool>* interrupted = nullptr;
+  Interrupts* interrupts = nullptr;
 };
 
 // "sessions/alice" for ("sessions/", "alice") and also for the full name.

@@ -91,6 +91,8 @@ Client::Client(std::unique_ptr<Stubs> stubs, const ClientOptions& options)
 
 Client::~Client() = default;
 
+void Client::CancelRunning() { stubs_->calls.CancelRunning(); }
+
 void Client::CancelAll() { stubs_->calls.CancelAll(); }
 
 absl::StatusOr<v1::Session> Client::CreateSession(

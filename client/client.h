@@ -204,6 +204,10 @@ class Client {
                                           const TokenSource& source,
                                           const ScoreOptions& options = {});
 
+  // Ends the calls that run with CANCELLED. A call that waits for its source
+  // ends when the source returns.
+  void CancelRunning();
+
   // Ends the calls that run, and every later one, with CANCELLED. A call that
   // waits for its source ends when the source returns.
   void CancelAll();

@@ -33,9 +33,23 @@ struct SessionArgs {
   std::string session;
 };
 
+struct UpdateSessionArgs {
+  std::string session;
+  std::vector<std::string> labels;         // "key=value" each; set or changed.
+  std::vector<std::string> remove_labels;  // Keys.
+  std::optional<int64_t> ttl_seconds;      // 0: lives until deleted.
+};
+
+struct ResetSessionArgs {
+  std::string session;
+  bool takeover = false;  // Cuts off streams that use it.
+};
+
 absl::Status RunSessionsCreate(const Cli& cli, const CreateSessionArgs& args);
 absl::Status RunSessionsList(const Cli& cli, const ListSessionsArgs& args);
 absl::Status RunSessionsShow(const Cli& cli, const SessionArgs& args);
+absl::Status RunSessionsUpdate(const Cli& cli, const UpdateSessionArgs& args);
+absl::Status RunSessionsReset(const Cli& cli, const ResetSessionArgs& args);
 absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args);
 
 struct ModelArgs {
@@ -84,6 +98,33 @@ struct ScoreArgs {
   bool commit = false;    // Makes the text part of the history.
 };
 
+struct ChatArgs {
+  std::string session;
+  std::string model;    // Has to be the session's; empty: any.
+  bool create = false;  // Makes the session if there is none.
+  int32_t max_tokens = 0;
+  std::optional<float> temperature;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+};
+
+// What a tokenizer works on.
+struct TextArgs {
+  std::string model;
+  std::string file = "-";
+  std::optional<std::string> text;  // Instead of the file.
+  bool add_bos = false;
+};
+
+struct HealthArgs {
+  std::string service;  // Empty: the whole server.
+};
+
+absl::Status RunChat(const Cli& cli, const ChatArgs& args);
+absl::Status RunTokenize(const Cli& cli, const TextArgs& args);
+absl::Status RunDetokenize(const Cli& cli, const TextArgs& args);
+absl::Status RunCountTokens(const Cli& cli, const TextArgs& args);
+absl::Status RunHealth(const Cli& cli, const HealthArgs& args);
 absl::Status RunAppend(const Cli& cli, const AppendArgs& args);
 absl::Status RunGenerate(const Cli& cli, const GenerateArgs& args);
 absl::Status RunScore(const Cli& cli, const ScoreArgs& args);

@@ -49,6 +49,15 @@ std::string Describe(const v1::Session& session) {
   return text;
 }
 
+// `labels` are KEY=VALUE each.
+void SetLabels(const std::vector<std::string>& labels, v1::Session* session) {
+  for (const std::string& label : labels) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(label, absl::MaxSplits('=', 1));
+    (*session->mutable_labels())[parts.first] = parts.second;
+  }
+}
+
 }  // namespace
 
 absl::Status RunSessionsCreate(const Cli& cli, const CreateSessionArgs& args) {
@@ -62,11 +71,7 @@ absl::Status RunSessionsCreate(const Cli& cli, const CreateSessionArgs& args) {
   }
   if (args.unit == "text") session->set_unit(v1::Session::TEXT);
   if (args.unit == "tokens") session->set_unit(v1::Session::TOKENS);
-  for (const std::string& label : args.labels) {
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(label, absl::MaxSplits('=', 1));
-    (*session->mutable_labels())[parts.first] = parts.second;
-  }
+  SetLabels(args.labels, session);
   if (args.ttl_seconds > 0) {
     session->mutable_ttl()->set_seconds(args.ttl_seconds);
   }
@@ -116,6 +121,46 @@ absl::Status RunSessionsShow(const Cli& cli, const SessionArgs& args) {
   if (!session.ok()) return session.status();
   if (cli.json) return PrintJson(*session);
   return Print(Describe(*session));
+}
+
+absl::Status RunSessionsUpdate(const Cli& cli, const UpdateSessionArgs& args) {
+  v1::UpdateSessionRequest request;
+  v1::Session* const session = request.mutable_session();
+  session->set_name(ResourceName("sessions/", args.session));
+  if (args.ttl_seconds.has_value()) {
+    session->mutable_ttl()->set_seconds(*args.ttl_seconds);
+    request.mutable_update_mask()->add_paths("ttl");
+  }
+  if (!args.labels.empty() || !args.remove_labels.empty()) {
+    // An update replaces all labels; the etag makes sure that nobody else
+    // changes them in between.
+    v1::GetSessionRequest get;
+    get.set_name(session->name());
+    get.set_view(v1::SESSION_VIEW_BASIC);
+    const absl::StatusOr<v1::Session> found = cli.client->GetSession(get);
+    if (!found.ok()) return found.status();
+    session->set_etag(found->etag());
+    auto& labels = *session->mutable_labels();
+    labels = found->labels();
+    for (const std::string& key : args.remove_labels) labels.erase(key);
+    SetLabels(args.labels, session);
+    request.mutable_update_mask()->add_paths("labels");
+  }
+  const absl::StatusOr<v1::Session> updated =
+      cli.client->UpdateSession(request);
+  if (!updated.ok()) return updated.status();
+  return cli.json ? PrintJson(*updated) : Print(Describe(*updated));
+}
+
+absl::Status RunSessionsReset(const Cli& cli, const ResetSessionArgs& args) {
+  v1::ResetSessionRequest request;
+  request.set_name(ResourceName("sessions/", args.session));
+  request.set_takeover(args.takeover);
+  const absl::StatusOr<v1::Session> session = cli.client->ResetSession(request);
+  if (!session.ok()) return session.status();
+  if (cli.json) return PrintJson(*session);
+  return Print(absl::StrCat("emptied ", session->name(), ", epoch ",
+                            session->epoch(), "\n"));
 }
 
 absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args) {

@@ -15,16 +15,20 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "client/cli.h"
 #include "client/client.h"
 #include "client/commands.h"
+#include "client/completions.h"
+#include "client/interrupts.h"
 
 namespace mneme::client {
 namespace {
 
-// Cancels a client's calls at the first SIGINT or SIGTERM and ends the program
-// at the second. Has to be made before any other thread, because threads
-// inherit the blocked signals.
+// Cancels a client's calls at the first SIGTERM, or SIGINT that nobody else
+// takes care of, and ends the program at the second. Has to be made before any
+// other thread, because threads inherit the blocked signals.
 class Interrupter {
  public:
   Interrupter() {
@@ -40,7 +44,9 @@ class Interrupter {
   void Start(Client* client) {
     std::thread([this, client] {
       int number = 0;
-      sigwait(&signals_, &number);
+      do {
+        sigwait(&signals_, &number);
+      } while (number == SIGINT && interrupts_.Offer());
       interrupted_ = true;
       client->CancelAll();
       sigwait(&signals_, &number);
@@ -49,13 +55,31 @@ class Interrupter {
   }
 
   const std::atomic<bool>& interrupted() const { return interrupted_; }
+  Interrupts* interrupts() { return &interrupts_; }
 
  private:
   sigset_t signals_;
   std::atomic<bool> interrupted_ = false;
+  Interrupts interrupts_;
 };
 
 using Command = std::function<absl::Status(const Cli&)>;
+
+// A whole number from `least` on; CLI11's own checks print the largest double.
+CLI::Validator AtLeast(int64_t least) {
+  return CLI::Validator(
+      [least](const std::string& text) -> std::string {
+        int64_t number = 0;
+        if (absl::SimpleAtoi(text, &number) && number >= least) return "";
+        return absl::StrCat("found ", text.substr(0, 64), ", wanted ", least,
+                            " to ", INT64_MAX);
+      },
+      absl::StrCat(">=", least));
+}
+
+std::string CheckLabel(const std::string& label) {
+  return label.find('=') == std::string::npos ? "wanted KEY=VALUE" : "";
+}
 
 // Each Add function adds commands to `app`; the one that was chosen sets
 // `command`.
@@ -72,13 +96,11 @@ void AddSessions(CLI::App* app, Command* command) {
   sub->add_option("--unit", create->unit, "What offsets count")
       ->check(CLI::IsMember({"text", "tokens"}));
   sub->add_option("--label", create->labels, "KEY=VALUE; repeatable")
-      ->check([](const std::string& label) -> std::string {
-        return label.find('=') == std::string::npos ? "wanted KEY=VALUE" : "";
-      })
+      ->check(CheckLabel)
       ->allow_extra_args(false);
   sub->add_option("--ttl", create->ttl_seconds,
                   "Seconds without use after which it expires")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0));
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunSessionsCreate(cli, *create); };
   });
@@ -96,6 +118,35 @@ void AddSessions(CLI::App* app, Command* command) {
   sub->add_option("session", session->session, "Its id")->required();
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunSessionsShow(cli, *session); };
+  });
+
+  auto update = std::make_shared<UpdateSessionArgs>();
+  sub = sessions->add_subcommand("update", "Change labels or time to live");
+  sub->add_option("session", update->session, "Its id")->required();
+  sub->add_option("--label", update->labels,
+                  "KEY=VALUE, set or changed; repeatable")
+      ->check(CheckLabel)
+      ->allow_extra_args(false);
+  sub->add_option("--remove-label", update->remove_labels, "KEY; repeatable")
+      ->allow_extra_args(false);
+  sub->add_option("--ttl", update->ttl_seconds,
+                  "Seconds without use after which it expires; 0 is never")
+      ->check(AtLeast(0));
+  sub->callback([=] {
+    if (update->labels.empty() && update->remove_labels.empty() &&
+        !update->ttl_seconds.has_value()) {
+      throw CLI::RequiredError("--label, --remove-label or --ttl");
+    }
+    *command = [=](const Cli& cli) { return RunSessionsUpdate(cli, *update); };
+  });
+
+  auto reset = std::make_shared<ResetSessionArgs>();
+  sub = sessions->add_subcommand("reset", "Empty a session, keep its name");
+  sub->add_option("session", reset->session, "Its id")->required();
+  sub->add_flag("--takeover", reset->takeover,
+                "Cut off streams that use the session");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsReset(cli, *reset); };
   });
 
   sub = sessions->add_subcommand("delete", "Delete a session at once");
@@ -130,13 +181,13 @@ void AddAppend(CLI::App* app, Command* command) {
       ->capture_default_str();
   sub->add_option("--message-bytes", args->message_bytes,
                   "Payload of one message; leaves no trace in the session")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->capture_default_str();
   CLI::Option* const start = sub->add_option(
       "--start-offset", args->start_offset,
       "Where the input's beginning belongs in the history; what is there "
       "already is sent again, compared and skipped");
-  start->check(CLI::NonNegativeNumber);
+  start->check(AtLeast(0));
   sub->add_flag("--resume", args->resume,
                 "The session holds a beginning of the input already, which is "
                 "checked by digest; send the rest")
@@ -159,7 +210,7 @@ void AddGenerate(CLI::App* app, Command* command) {
                 "Prompt and answer are token ids, separated by white space");
   sub->add_option("--max-tokens", args->max_tokens,
                   "Tokens to generate at most")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0));
   sub->add_option("--temperature", args->temperature,
                   "0 takes the likeliest token");
   sub->add_option("--top-k", args->top_k, "Keep the K likeliest tokens");
@@ -199,7 +250,7 @@ void AddScore(CLI::App* app, Command* command) {
       ->capture_default_str();
   sub->add_option("--message-bytes", args->message_bytes,
                   "Payload of one message; leaves no trace in the result")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeast(1))
       ->capture_default_str();
   sub->add_flag("--tokens", args->tokens,
                 "The file holds token ids, separated by white space");
@@ -211,9 +262,67 @@ void AddScore(CLI::App* app, Command* command) {
       [=] { *command = [=](const Cli& cli) { return RunScore(cli, *args); }; });
 }
 
+void AddChat(CLI::App* app, Command* command) {
+  auto args = std::make_shared<ChatArgs>();
+  CLI::App* sub = app->add_subcommand(
+      "chat",
+      "Talk with a session, a line and an answer at a time. On a terminal "
+      "Ctrl-C ends the answer and Ctrl-D the talk");
+  sub->add_option("session", args->session, "The session's id")->required();
+  sub->add_flag("--create", args->create, "Make the session if there is none");
+  sub->add_option("--model", args->model, "The session's model");
+  sub->add_option("--max-tokens", args->max_tokens,
+                  "Tokens of an answer at most")
+      ->check(AtLeast(0));
+  sub->add_option("--temperature", args->temperature,
+                  "0 takes the likeliest token");
+  sub->add_option("--seed", args->seed, "Start of the random numbers");
+  sub->add_option("--stop", args->stop,
+                  "End an answer before this text; repeatable")
+      ->allow_extra_args(false);
+  sub->callback(
+      [=] { *command = [=](const Cli& cli) { return RunChat(cli, *args); }; });
+}
+
+void AddTokenizer(CLI::App* app, Command* command) {
+  const auto add = [=](const char* name, const char* what,
+                       absl::Status (*run)(const Cli&, const TextArgs&)) {
+    auto args = std::make_shared<TextArgs>();
+    CLI::App* const sub = app->add_subcommand(name, what);
+    CLI::Option* const file =
+        sub->add_option("file", args->file, "The file; - is standard input")
+            ->capture_default_str();
+    sub->add_option("--model", args->model, "The model's id")->required();
+    sub->add_option("--text", args->text, "The text itself, instead of a file")
+        ->excludes(file);
+    if (run == &RunTokenize) {
+      sub->add_flag("--bos", args->add_bos,
+                    "Begin as a session does, where the model has a token for "
+                    "that");
+    }
+    sub->callback(
+        [=] { *command = [=](const Cli& cli) { return run(cli, *args); }; });
+  };
+  add("tokenize", "Print the token ids of a text", &RunTokenize);
+  add("detokenize", "Print the text of token ids", &RunDetokenize);
+  add("count-tokens", "Print how many tokens a text has", &RunCountTokens);
+}
+
+void AddHealth(CLI::App* app, Command* command) {
+  auto args = std::make_shared<HealthArgs>();
+  CLI::App* sub = app->add_subcommand(
+      "health", "Exit with 0 only if the server takes requests");
+  sub->add_option("service", args->service,
+                  "One service of it, e.g. mneme.v1.Memory");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunHealth(cli, *args); };
+  });
+}
+
 struct Settings {
   std::string address = "127.0.0.1:7600";
   bool json = false;
+  double timeout_seconds = 10;
   Command command;
 };
 
@@ -230,8 +339,18 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
       ->capture_default_str();
   app.add_flag("--json", settings->json,
                "Print proto3 JSON; streams print one message a line");
+  app.add_option("--timeout", settings->timeout_seconds,
+                 "Seconds that a call which is not a stream may take")
+      ->check([](const std::string& text) -> std::string {
+        double seconds = 0;
+        if (absl::SimpleAtod(text, &seconds) && seconds > 0) return "";
+        return absl::StrCat("found ", text.substr(0, 64),
+                            ", wanted a number above 0");
+      })
+      ->capture_default_str();
   app.footer(
-      "Every command also takes --address and --json.\n"
+      "Every command also takes --address, --json and --timeout. Results go "
+      "to standard output,\nmessages to standard error.\n"
       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server or connection "
       "lost, 130 interrupted.");
   AddAppend(&app, &settings->command);
@@ -239,10 +358,23 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
   AddScore(&app, &settings->command);
   AddSessions(&app, &settings->command);
   AddModels(&app, &settings->command);
+  AddChat(&app, &settings->command);
+  AddTokenizer(&app, &settings->command);
+  AddHealth(&app, &settings->command);
+  std::string shell;
+  CLI::App* const completions = app.add_subcommand(
+      "completions", "Print a script that makes a shell complete commands");
+  completions->add_option("shell", shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  if (*completions) {
+    const absl::Status printed = Print(MakeCompletions(app, shell));
+    return ReportStatus(printed, settings->address);
   }
   return std::nullopt;
 }
@@ -259,8 +391,9 @@ int Main(int argc, char** argv) {
     return kExitFailed;
   }
 
-  absl::StatusOr<std::unique_ptr<Client>> client =
-      Client::Connect(settings.address);
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(
+      settings.address,
+      {.metadata_timeout = absl::Seconds(settings.timeout_seconds)});
   if (!client.ok()) {
     ReportStatus(client.status(), settings.address);
     return kExitUsage;
@@ -269,7 +402,8 @@ int Main(int argc, char** argv) {
   const absl::Status status =
       settings.command(Cli{.client = client->get(),
                            .json = settings.json,
-                           .interrupted = &interrupter.interrupted()});
+                           .interrupted = &interrupter.interrupted(),
+                           .interrupts = interrupter.interrupts()});
   int code = kExitInterrupted;
   if (!status.ok() && interrupter.interrupted()) {
     std::fputs("mneme: CANCELLED: interrupted\n", stderr);

@@ -18,9 +18,9 @@ bool Retries::Wait(const absl::Status& status) {
   if (options_.wait) {
     options_.wait(wait);
   } else {
-    calls_->Wait(wait);
+    calls_->Wait(wait, cancellations_);
   }
-  return !calls_->cancelled();
+  return calls_->cancellations() == cancellations_;
 }
 
 }  // namespace mneme::client

@@ -18,6 +18,7 @@ class Retries {
   Retries(ActiveCalls* calls, const ClientOptions& options, absl::Time deadline)
       : calls_(calls),
         options_(options),
+        cancellations_(calls->cancellations()),
         deadline_(deadline),
         backoff_(options.first_backoff, options.longest_backoff) {}
 
@@ -29,6 +30,7 @@ class Retries {
  private:
   ActiveCalls* const calls_;
   const ClientOptions& options_;
+  const int64_t cancellations_;  // when the call was first made
   const absl::Time deadline_;
   Backoff backoff_;
   int attempts_ = 0;

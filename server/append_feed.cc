@@ -101,16 +101,19 @@ bool AppendFeed::FillAck(bool last, v1::AppendResponse::Ack* ack) {
   const bool flushed =
       flush_offset_.has_value() &&
       (progress.idle || progress.absorbed_offset >= *flush_offset_);
-  const int64_t news = progress.absorbed_offset - acked_offset_;
+  // What a generation wrote meanwhile is not this stream's to hear of: it would
+  // take it for its own.
+  const int64_t absorbed = std::min(progress.absorbed_offset, taken_end_);
+  const int64_t news = absorbed - acked_offset_;
   const bool news_enough = news >= kAckEvery || (news > 0 && progress.idle);
   if (!last && !flushed && !duplicate_ && !news_enough) return false;
   ack->set_durable_offset(0);
-  ack->set_absorbed_offset(progress.absorbed_offset);
+  ack->set_absorbed_offset(absorbed);
   ack->set_position(progress.position);
   ack->set_tokens(progress.tokens);
   ack->set_verified(verified_);
   ack->set_duplicate(duplicate_);
-  acked_offset_ = std::max(acked_offset_, progress.absorbed_offset);
+  acked_offset_ = std::max(acked_offset_, absorbed);
   if (flushed) flush_offset_.reset();
   duplicate_ = false;
   verified_ = true;

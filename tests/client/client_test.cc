@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "client/conversation.h"
 #include "client/status.h"
 #include "tests/client/fake_server.h"
 
@@ -108,6 +109,59 @@ TEST(ClientTest, CancelAllEndsWhatRunsAndWhatComesLater) {
   server.cancelled().WaitForNotification();
   EXPECT_EQ(client->GetSession(Named("sessions/there")).status().code(),
             absl::StatusCode::kCancelled);
+}
+
+TEST(ClientTest, CancelRunningLeavesLaterCallsAlone) {
+  FakeServer server({.pieces = -1});
+  const auto client = ConnectTo(server);
+  const auto finished = client->Generate({}, [&](const v1::GenerateResponse&) {
+    client->CancelRunning();
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(finished.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(client->GetSession(Named("sessions/there")).ok());
+}
+
+TEST(ClientTest, TheTokenizerIsAskedByModel) {
+  FakeServer server;
+  v1::TokenizeRequest request;
+  request.set_text("ab");
+  const auto tokens = ConnectTo(server)->Tokenize(request);
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->tokens_size(), 2);
+  EXPECT_EQ(tokens->tokens(0), 'a');
+}
+
+TEST(ConversationTest, ATurnIsAppendedAndThenAnswered) {
+  FakeServer server;
+  const auto client = ConnectTo(server);
+  Conversation conversation(client.get(), {});
+  std::string answer;
+  for (const char* text : {"Hello\n", "Again\n"}) {
+    const auto finished =
+        conversation.Turn(text, [&](const v1::GenerateResponse& response) {
+          answer += response.text();
+          return absl::OkStatus();
+        });
+    ASSERT_TRUE(finished.ok()) << finished.status();
+  }
+  EXPECT_EQ(server.history(), "Hello\nAgain\n");
+  EXPECT_EQ(answer, "012012");
+}
+
+TEST(ConversationTest, AnInterruptEndsTheTurnOnly) {
+  FakeServer server({.pieces = -1});
+  const auto client = ConnectTo(server);
+  Conversation conversation(client.get(), {});
+  for (int turn = 0; turn < 2; ++turn) {
+    const auto finished =
+        conversation.Turn("x", [&](const v1::GenerateResponse&) {
+          conversation.Interrupt();
+          return absl::OkStatus();
+        });
+    EXPECT_EQ(finished.status().code(), absl::StatusCode::kCancelled);
+  }
+  EXPECT_EQ(server.history(), "xx");
 }
 
 TEST(ClientTest, AScoreAddsUpWhateverTheMessages) {

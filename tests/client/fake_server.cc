@@ -234,7 +234,7 @@ grpc::Status FakeServer::Generate(
     response.Clear();
     response.set_text(absl::StrCat(request->text(), piece));
     if (!writer->Write(response) || context->IsCancelled()) {
-      cancelled_.Notify();
+      if (!cancelled_.HasBeenNotified()) cancelled_.Notify();
       return grpc::Status::CANCELLED;
     }
   }

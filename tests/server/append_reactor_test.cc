@@ -110,6 +110,15 @@ TEST_F(AppendReactorTest, AGenerationThatWritesThrottlesOnce) {
   EXPECT_TRUE(Finish().ok());
 }
 
+TEST_F(AppendReactorTest, WhatAGenerationWroteIsNotAcknowledged) {
+  Open();
+  engine_.WriteElsewhere("alice", 5);
+  stream_->WritesDone();
+  ASSERT_TRUE(Read());
+  EXPECT_EQ(response_.ack().absorbed_offset(), 0);
+  EXPECT_TRUE(Finish().ok());
+}
+
 TEST_F(AppendReactorTest, AGapNamesTheOffsetThatIsAwaited) {
   Open();
   Send(0, "abc");

@@ -57,6 +57,14 @@ class FakeEngine final : public Engine {
     }
     NotifyAppend();
   }
+  // Adds to the history as a generation would.
+  void WriteElsewhere(const std::string& id, int64_t bytes) {
+    absl::MutexLock lock(&mu_);
+    SessionInfo& session = sessions_.at(id);
+    session.next_offset += bytes;
+    session.absorbed_offset = session.next_offset;
+    NotifyAppend();
+  }
   void SetActivity(const std::string& id, SessionActivity activity) {
     absl::MutexLock lock(&mu_);
     sessions_.at(id).activity = activity;
