@@ -27,8 +27,9 @@ struct Cli {
   Client* client = nullptr;
   // Prints proto3 JSON instead of text.
   bool json = false;
-  // Set by SIGTERM, and by SIGINT unless a handler takes care of that.
-  const std::atomic<bool>* interrupted = nullptr;
+  // Set by SIGTERM, and by SIGINT unless a handler takes care of that; then by
+  // the command that ends for it.
+  std::atomic<bool>* interrupted = nullptr;
   Interrupts* interrupts = nullptr;
 };
 

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "client/cli.h"
+#include "client/load.h"
 
 namespace mneme::client {
 
@@ -106,6 +107,7 @@ struct ChatArgs {
   std::optional<float> temperature;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
+  bool ignore_eos = false;
 };
 
 // What a tokenizer works on.
@@ -120,6 +122,13 @@ struct HealthArgs {
   std::string service;  // Empty: the whole server.
 };
 
+struct BenchArgs {
+  LoadOptions load;
+  std::string arrivals = "closed";
+  double seconds = 0;  // 0 with no number of requests: 10.
+};
+
+absl::Status RunBench(const Cli& cli, const BenchArgs& args);
 absl::Status RunChat(const Cli& cli, const ChatArgs& args);
 absl::Status RunTokenize(const Cli& cli, const TextArgs& args);
 absl::Status RunDetokenize(const Cli& cli, const TextArgs& args);

@@ -45,6 +45,7 @@ v1::GenerateRequest Parameters(const ChatArgs& args) {
   }
   if (args.seed) request.mutable_sampling()->set_seed(*args.seed);
   for (const std::string& stop : args.stop) request.add_stop(stop);
+  request.set_ignore_eos(args.ignore_eos);
   return request;
 }
 

@@ -4,6 +4,8 @@
 // of its commands, and which words may follow a command.
 #include "client/completions.h"
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -19,31 +21,22 @@ struct Place {
   std::vector<std::string> words;  // that may come next
 };
 
-// `inherited` are the options that follow every command.
-void Collect(const CLI::App& app, const std::string& path,
+// `inherited` are the options that may follow every command.
+void Collect(const CommandTree& tree, const std::string& path,
              std::vector<std::string> inherited, std::vector<Place>* places) {
   std::vector<std::string> options = std::move(inherited);
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) {
-      options.push_back("--" + name);
-    }
-  }
-  const std::vector<const CLI::App*> commands =
-      app.get_subcommands([](const CLI::App*) { return true; });
+  for (const std::string& name : tree.options) options.push_back("--" + name);
   Place place{.path = path};
-  for (const CLI::App* command : commands) {
-    place.words.push_back(command->get_name());
+  for (const CommandTree& command : tree.commands) {
+    place.words.push_back(command.name);
   }
   place.words.insert(place.words.end(), options.begin(), options.end());
   places->push_back(std::move(place));
-  for (const CLI::App* command : commands) {
-    // Each command has a --help of its own.
-    std::vector<std::string> passed;
-    for (const std::string& option : options) {
-      if (option != "--help") passed.push_back(option);
-    }
-    Collect(*command, absl::StrCat(path, " ", command->get_name()), passed,
-            places);
+  // Each command has a --help of its own.
+  options.erase(std::remove(options.begin(), options.end(), "--help"),
+                options.end());
+  for (const CommandTree& command : tree.commands) {
+    Collect(command, absl::StrCat(path, " ", command.name), options, places);
   }
 }
 
@@ -113,10 +106,10 @@ complete -c $0 -a '(__$0_words)'
 
 }  // namespace
 
-std::string MakeCompletions(const CLI::App& app, const std::string& shell) {
+std::string MakeCompletions(const CommandTree& tree, const std::string& shell) {
   std::vector<Place> places;
-  Collect(app, app.get_name(), {}, &places);
-  const std::string& name = app.get_name();
+  Collect(tree, tree.name, {}, &places);
+  const std::string& name = tree.name;
   if (shell == "zsh") {
     return absl::Substitute(kZsh, name, Paths(places, "|"),
                             Cases(places, "    '$0') found='$1' ;;\n"));

@@ -54,7 +54,7 @@ class Interrupter {
     }).detach();
   }
 
-  const std::atomic<bool>& interrupted() const { return interrupted_; }
+  std::atomic<bool>* interrupted() { return &interrupted_; }
   Interrupts* interrupts() { return &interrupts_; }
 
  private:
@@ -280,6 +280,8 @@ void AddChat(CLI::App* app, Command* command) {
   sub->add_option("--stop", args->stop,
                   "End an answer before this text; repeatable")
       ->allow_extra_args(false);
+  sub->add_flag("--ignore-eos", args->ignore_eos,
+                "Go on after the model's end-of-text token");
   sub->callback(
       [=] { *command = [=](const Cli& cli) { return RunChat(cli, *args); }; });
 }
@@ -317,6 +319,62 @@ void AddHealth(CLI::App* app, Command* command) {
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunHealth(cli, *args); };
   });
+}
+
+void AddBench(CLI::App* app, Command* command) {
+  auto args = std::make_shared<BenchArgs>();
+  LoadOptions& load = args->load;
+  CLI::App* sub = app->add_subcommand(
+      "bench",
+      "Put a load on the server, in sessions of its own, and print what "
+      "requests took");
+  sub->add_option("--model", load.model,
+                  "The model; needed if the server has several");
+  sub->add_option("--sessions", load.sessions, "Requests at a time at most")
+      ->check(AtLeast(1))
+      ->capture_default_str();
+  sub->add_option("--arrivals", args->arrivals,
+                  "closed: each session asks again once it was answered; "
+                  "constant, poisson: at --rate, and latencies count from when "
+                  "a request was due")
+      ->check(CLI::IsMember({"closed", "constant", "poisson"}))
+      ->capture_default_str();
+  sub->add_option("--rate", load.requests_per_second,
+                  "Requests a second, all sessions together")
+      ->capture_default_str();
+  sub->add_option("--prompt-bytes", load.prompt_bytes,
+                  "Length of a prompt; tokens in token sessions")
+      ->check(AtLeast(1))
+      ->capture_default_str();
+  sub->add_option("--answer-tokens", load.answer_tokens, "Length of an answer")
+      ->check(AtLeast(1))
+      ->capture_default_str();
+  sub->add_option("--warm-up", load.warm_up,
+                  "Requests of each session before counting begins")
+      ->check(AtLeast(0))
+      ->capture_default_str();
+  sub->add_option("--requests", load.requests, "End after so many requests")
+      ->check(AtLeast(1));
+  sub->add_option("--seconds", args->seconds,
+                  "End after so long; 10 if neither is given");
+  sub->add_option("--seed", load.seed,
+                  "Prompts, sampling and arrivals follow from it")
+      ->capture_default_str();
+  sub->callback(
+      [=] { *command = [=](const Cli& cli) { return RunBench(cli, *args); }; });
+}
+
+CommandTree ToTree(const CLI::App& app) {
+  CommandTree tree{.name = app.get_name()};
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string>& names = option->get_lnames();
+    tree.options.insert(tree.options.end(), names.begin(), names.end());
+  }
+  for (const CLI::App* command :
+       app.get_subcommands([](const CLI::App*) { return true; })) {
+    tree.commands.push_back(ToTree(*command));
+  }
+  return tree;
 }
 
 struct Settings {
@@ -361,6 +419,7 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
   AddChat(&app, &settings->command);
   AddTokenizer(&app, &settings->command);
   AddHealth(&app, &settings->command);
+  AddBench(&app, &settings->command);
   std::string shell;
   CLI::App* const completions = app.add_subcommand(
       "completions", "Print a script that makes a shell complete commands");
@@ -373,7 +432,7 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   if (*completions) {
-    const absl::Status printed = Print(MakeCompletions(app, shell));
+    const absl::Status printed = Print(MakeCompletions(ToTree(app), shell));
     return ReportStatus(printed, settings->address);
   }
   return std::nullopt;
@@ -402,10 +461,10 @@ int Main(int argc, char** argv) {
   const absl::Status status =
       settings.command(Cli{.client = client->get(),
                            .json = settings.json,
-                           .interrupted = &interrupter.interrupted(),
+                           .interrupted = interrupter.interrupted(),
                            .interrupts = interrupter.interrupts()});
   int code = kExitInterrupted;
-  if (!status.ok() && interrupter.interrupted()) {
+  if (!status.ok() && *interrupter.interrupted()) {
     std::fputs("mneme: CANCELLED: interrupted\n", stderr);
   } else {
     code = ReportStatus(status, settings.address);

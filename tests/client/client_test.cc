@@ -51,7 +51,7 @@ TEST(ClientTest, AnErrorKeepsItsCodeAndReason) {
 
 TEST(ClientTest, WhatTheServerDoesNotHaveIsUnimplemented) {
   FakeServer server;
-  EXPECT_EQ(ConnectTo(server)->GetModel({}).status().code(),
+  EXPECT_EQ(ConnectTo(server)->ListModels({}).status().code(),
             absl::StatusCode::kUnimplemented);
 }
 

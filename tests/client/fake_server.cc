@@ -62,6 +62,7 @@ FakeServer::FakeServer(const FakeOptions& options)
                            &port);
   builder.RegisterService(static_cast<v1::Memory::Service*>(this));
   builder.RegisterService(static_cast<v1::Sessions::Service*>(this));
+  builder.RegisterService(static_cast<v1::Models::Service*>(this));
   server_ = builder.BuildAndStart();
   address_ = absl::StrCat("127.0.0.1:", port);
 }
@@ -83,6 +84,11 @@ std::string FakeServer::history() {
 std::vector<v1::AppendRequest::Open> FakeServer::opens() {
   absl::MutexLock lock(&mutex_);
   return opens_;
+}
+
+std::vector<std::string> FakeServer::prompts() {
+  absl::MutexLock lock(&mutex_);
+  return prompts_;
 }
 
 std::vector<std::string> FakeServer::request_ids() {
@@ -227,12 +233,22 @@ grpc::Status FakeServer::Append(
 grpc::Status FakeServer::Generate(
     grpc::ServerContext* context, const v1::GenerateRequest* request,
     grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  {
+    absl::MutexLock lock(&mutex_);
+    prompts_.push_back(request->text());
+  }
+  if (options_.refuse_generate) {
+    return MakeError(grpc::StatusCode::RESOURCE_EXHAUSTED, "full",
+                     v1::QUEUE_FULL);
+  }
+  absl::SleepFor(options_.think);
   v1::GenerateResponse response;
   response.mutable_started()->set_ask_position(7);
   writer->Write(response);
   for (int piece = 0; piece != options_.pieces; ++piece) {
     response.Clear();
     response.set_text(absl::StrCat(request->text(), piece));
+    response.add_tokens(piece);
     if (!writer->Write(response) || context->IsCancelled()) {
       if (!cancelled_.HasBeenNotified()) cancelled_.Notify();
       return grpc::Status::CANCELLED;
@@ -297,6 +313,8 @@ grpc::Status FakeServer::CreateSession(grpc::ServerContext* /*context*/,
     request_ids_.push_back(request->request_id());
   }
   response->set_name("sessions/" + request->session_id());
+  response->set_model("models/only");
+  response->set_unit(options_.unit);
   return NextFailure();
 }
 
@@ -305,6 +323,18 @@ grpc::Status FakeServer::DeleteSession(grpc::ServerContext* /*context*/,
                                        google::protobuf::Empty* /*response*/) {
   absl::MutexLock lock(&mutex_);
   request_ids_.push_back(request->request_id());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServer::GetModel(grpc::ServerContext* /*context*/,
+                                  const v1::GetModelRequest* request,
+                                  v1::Model* response) {
+  if (request->name() != "models/only") {
+    return MakeError(grpc::StatusCode::NOT_FOUND, "no such model",
+                     v1::MODEL_NOT_FOUND);
+  }
+  response->set_name(request->name());
+  response->set_vocab_size(256);
   return grpc::Status::OK;
 }
 

@@ -16,8 +16,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mneme/v1/memory.grpc.pb.h"
+#include "mneme/v1/models.grpc.pb.h"
 #include "mneme/v1/sessions.grpc.pb.h"
 
 namespace mneme::client {
@@ -56,10 +58,15 @@ struct FakeOptions {
   std::vector<grpc::Status> failures = {};
   // Answers a generation with this many pieces, or without end if negative.
   int pieces = 3;
+  // Time before an answer's first piece.
+  absl::Duration think = absl::ZeroDuration();
+  // Answers generations with RESOURCE_EXHAUSTED instead.
+  bool refuse_generate = false;
 };
 
 class FakeServer final : public v1::Memory::Service,
-                         public v1::Sessions::Service {
+                         public v1::Sessions::Service,
+                         public v1::Models::Service {
  public:
   explicit FakeServer(const FakeOptions& options = {});
   ~FakeServer() override;
@@ -73,6 +80,8 @@ class FakeServer final : public v1::Memory::Service,
   std::string history() ABSL_LOCKS_EXCLUDED(mutex_);
   // The first message of each append stream.
   std::vector<v1::AppendRequest::Open> opens() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The prompts of generations.
+  std::vector<std::string> prompts() ABSL_LOCKS_EXCLUDED(mutex_);
   // The request ids that came with calls that change something.
   std::vector<std::string> request_ids() ABSL_LOCKS_EXCLUDED(mutex_);
   // The last offset that was acknowledged, known before the client hears it.
@@ -105,6 +114,10 @@ class FakeServer final : public v1::Memory::Service,
   grpc::Status DeleteSession(grpc::ServerContext* context,
                              const v1::DeleteSessionRequest* request,
                              google::protobuf::Empty* response) override;
+  // Only "models/only".
+  grpc::Status GetModel(grpc::ServerContext* context,
+                        const v1::GetModelRequest* request,
+                        v1::Model* response) override;
   // One token a byte.
   grpc::Status Tokenize(grpc::ServerContext* context,
                         const v1::TokenizeRequest* request,
@@ -128,6 +141,7 @@ class FakeServer final : public v1::Memory::Service,
   int64_t acknowledged_ ABSL_GUARDED_BY(mutex_);
   std::string history_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::AppendRequest::Open> opens_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> prompts_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
   bool intruded_ ABSL_GUARDED_BY(mutex_) = false;
   size_t streams_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -228,7 +228,7 @@ class CliTest(unittest.TestCase):
         if child == 0:
             os.environ.update(daemons.environment(self.daemon), TERM="xterm")
             os.execv(self.mneme, ["mneme", "chat", name, "--max-tokens", "100000",
-                                  "--seed", "1"])
+                                  "--ignore-eos", "--seed", "1"])
         said = b""
 
         def read_until(wanted):
@@ -270,6 +270,40 @@ class CliTest(unittest.TestCase):
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             os.close(terminal)
+
+    # Bench.
+
+    def bench_sessions(self):
+        listed = json.loads(self.mneme_ok("sessions", "list", "--json", "--filter",
+                                          "labels.made-by = mneme-bench"))
+        return listed["sessions"]
+
+    def test_bench_measures_and_cleans_up(self):
+        said = json.loads(self.mneme_ok(
+            "bench", "--sessions", "3", "--requests", "12", "--arrivals", "poisson", "--rate",
+            "200", "--prompt-bytes", "20", "--answer-tokens", "8", "--seed", "3", "--json"))
+        self.assertEqual(said["answered"], 12)
+        self.assertEqual(said["firstTokenMilliseconds"]["count"], 12)
+        self.assertEqual(said["errors"], {})
+        self.assertGreater(said["generatedTokensPerSecond"], 0)
+        for name in ("firstToken", "betweenTokens", "whole"):
+            times = said[name + "Milliseconds"]
+            ordered = [times[p] for p in ("p50", "p90", "p95", "p99", "max")]
+            self.assertEqual(ordered, sorted(ordered))
+            self.assertGreater(times["p50"], 0)
+        self.assertEqual(self.bench_sessions(), [])
+
+    def test_an_interrupted_bench_cleans_up_too(self):
+        with subprocess.Popen([self.mneme, "bench", "--seconds", "600", "--json"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              env=daemons.environment(self.daemon)) as bench:
+            while not self.bench_sessions():
+                self.assertIsNone(bench.poll())
+            bench.send_signal(signal.SIGINT)
+            said = bench.communicate(timeout=SECONDS)[0]
+        self.assertEqual(bench.returncode, 130)
+        self.assertIn("answered", json.loads(said))
+        self.assertEqual(self.bench_sessions(), [])
 
     # Completions.
 
