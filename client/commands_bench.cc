@@ -105,14 +105,12 @@ absl::Status RunBench(const Cli& cli, const BenchArgs& args) {
   });
   const absl::StatusOr<LoadResult> result =
       RunLoad(cli.client, options, [&] { return stopped.load(); });
+  if (stopped) *cli.interrupted = true;
   if (!result.ok()) return result.status();
   absl::Status printed = cli.json ? PrintJson(ToStruct(options, *result))
                                   : Print(Describe(*result));
   if (!printed.ok()) return printed;
-  if (stopped) {
-    *cli.interrupted = true;
-    return absl::CancelledError("interrupted");
-  }
+  if (stopped) return absl::CancelledError("interrupted");
   if (result->errors.empty()) return absl::OkStatus();
   return absl::AbortedError("some requests failed");
 }
