@@ -23,6 +23,7 @@
 #include "engine/ops/reference/reference_backend.h"
 #include "engine/runtime/copy_lane.h"
 #include "engine/runtime/housekeeper.h"
+#include "engine/runtime/load_served_model.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/served_model.h"
@@ -44,6 +45,12 @@ absl::Status CheckUid(const Session& session, const std::string& uid) {
       {.reason = "EPOCH_FENCED", .metadata = {{"uid", session.uid()}}});
 }
 
+absl::Status Loading(const std::string& name) {
+  return WithReason(
+      absl::UnavailableError(absl::StrCat("model ", name, " is being loaded")),
+      {.reason = "MODEL_LOADING", .metadata = {}});
+}
+
 class EngineImpl final : public Engine {
  public:
   EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
@@ -60,6 +67,7 @@ class EngineImpl final : public Engine {
 
   absl::Status LoadModel(const std::string& name,
                          const std::string& directory) override;
+  absl::Status UnloadModel(const std::string& name, bool force) override;
   std::vector<ModelInfo> ListModels() const override;
   absl::StatusOr<ModelInfo> GetModel(const std::string& name) const override;
   absl::StatusOr<std::vector<TextToken>> Tokenize(
@@ -96,6 +104,8 @@ class EngineImpl final : public Engine {
   absl::Status CheckAdmitting() const;
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
       const std::string& name) const;
+  // Ends what goes on with a session that was taken out of the table.
+  void EndSession(const std::shared_ptr<Session>& session);
   // The session, if it is there and `uid` is empty or its own.
   absl::StatusOr<std::shared_ptr<Session>> FindSession(
       const std::string& id, const std::string& uid) const;
@@ -129,6 +139,7 @@ class EngineImpl final : public Engine {
   mutable absl::Mutex mutex_;
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  // Null while it is being loaded.
   std::map<std::string, std::shared_ptr<const ServedModel>> models_
       ABSL_GUARDED_BY(mutex_);
 
@@ -166,34 +177,53 @@ absl::Status EngineImpl::LoadModel(const std::string& name,
   MNEME_RETURN_IF_ERROR(CheckId("name", name));
   {
     absl::MutexLock lock(&mutex_);
-    if (models_.count(name) != 0) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("model ", name, " is loaded already"));
+    const auto [place, made] = models_.emplace(name, nullptr);
+    if (!made) {
+      return absl::AlreadyExistsError(absl::StrCat("model ", name,
+                                                   place->second == nullptr
+                                                       ? " is being loaded"
+                                                       : " is loaded already"));
     }
   }
-  auto served = std::make_shared<ServedModel>();
-  served->name = name;
-  absl::Status status;
-  scheduler_.WithoutPasses([&] {
-    absl::StatusOr<std::shared_ptr<const Model>> model =
-        Model::Load(directory, {}, backend_.get());
-    status = model.status();
-    if (!status.ok()) return;
-    served->model = *std::move(model);
-    absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
-        MakeTokenizer(*served->model);
-    status = tokenizer.status();
-    if (status.ok()) served->tokenizer = *std::move(tokenizer);
-  });
-  if (!status.ok()) {
-    return absl::Status(status.code(),
-                        absl::StrCat("model ", name, " from ", directory, ": ",
-                                     status.message()));
-  }
-  served->load_time = clock_->Now();
-  MNEME_RETURN_IF_ERROR(scheduler_.AddModel(name, served->model));
+  absl::StatusOr<std::shared_ptr<const ServedModel>> served =
+      LoadServedModel(name, directory, *backend_, *clock_, scheduler_);
+  if (served.ok()) sessions_.AddModel(**served);
   absl::MutexLock lock(&mutex_);
-  models_[name] = std::move(served);
+  if (!served.ok()) {
+    models_.erase(name);
+    return absl::Status(served.status().code(),
+                        absl::StrCat("model ", name, " from ", directory, ": ",
+                                     served.status().message()));
+  }
+  models_[name] = *std::move(served);
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::UnloadModel(const std::string& name, bool force) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
+                         FindModel(name));
+  const SessionTable::Retired retired = sessions_.RetireModel(*served, force);
+  if (retired.sessions > 0 && !force) {
+    return WithReason(
+        absl::FailedPreconditionError(
+            absl::StrCat("model ", name, " has ", retired.sessions,
+                         " sessions; delete them, or unload with force")),
+        {.reason = "MODEL_IN_USE",
+         .metadata = {{"sessions", absl::StrCat(retired.sessions)}}});
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = models_.find(name);
+    if (it == models_.end() || it->second != served) {
+      return absl::NotFoundError(
+          absl::StrCat("model ", name, " is not loaded"));
+    }
+    models_.erase(it);
+  }
+  for (const std::shared_ptr<Session>& session : retired.taken) {
+    EndSession(session);
+  }
+  scheduler_.RemoveModel(*served->model);
   return absl::OkStatus();
 }
 
@@ -202,6 +232,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   const ModelConfig& config = model.config();
   ModelInfo info;
   info.name = served.name;
+  info.state = ModelState::kLoaded;
   info.fingerprint = model.fingerprint();
   info.kind = config.model_type;
   info.mixers = model.mixer_kinds();
@@ -230,15 +261,21 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
 std::vector<ModelInfo> EngineImpl::ListModels() const {
   absl::MutexLock lock(&mutex_);
   std::vector<ModelInfo> models;
-  for (const auto& [name, served] : models_)
-    models.push_back(Describe(*served));
+  for (const auto& [name, served] : models_) {
+    if (served != nullptr) {
+      models.push_back(Describe(*served));
+    } else {
+      models.push_back({.name = name, .state = ModelState::kLoading});
+    }
+  }
   return models;
 }
 
 absl::StatusOr<ModelInfo> EngineImpl::GetModel(const std::string& name) const {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> served,
-                         FindModel(name));
-  return Describe(*served);
+  for (ModelInfo& model : ListModels()) {
+    if (model.name == name) return std::move(model);
+  }
+  return absl::NotFoundError(absl::StrCat("model ", name, " is not loaded"));
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModel(
@@ -248,6 +285,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModel(
   if (it == models_.end()) {
     return absl::NotFoundError(absl::StrCat("model ", name, " is not loaded"));
   }
+  if (it->second == nullptr) return Loading(name);
   return it->second;
 }
 
@@ -292,11 +330,10 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
                     absl::StrCat("found TEXT, wanted TOKENS: model ",
                                  model->name, " has no tokenizer"));
   }
-  const auto exists = [&] {
+  if (sessions_.Contains(id)) {
     return absl::AlreadyExistsError(
         absl::StrCat("session ", id, " exists already"));
-  };
-  if (sessions_.Contains(id)) return exists();
+  }
   absl::StatusOr<ByteBudget::Reservation> reservation = budget_.Reserve(
       model->model->layout()->state_bytes() + Session::IndexBytes(),
       "a session");
@@ -319,7 +356,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
              std::string_view pending) {
         StartOnCopy(from, task, from_state, next_offset, pending);
       });
-  if (!sessions_.Insert(session)) return exists();
+  MNEME_RETURN_IF_ERROR(sessions_.Insert(session));
   const SessionInfo info = session->Info();
   sessions_.ExpireAt(session, info.expire_time);
   observer_->OnSessionEvent(model->name, SessionEventKind::kCreate);
@@ -438,12 +475,16 @@ absl::Status EngineImpl::DeleteSession(const std::string& id,
   if (!sessions_.Remove(session)) {
     return absl::NotFoundError(absl::StrCat("session ", id, " is not there"));
   }
+  EndSession(session);
+  return absl::OkStatus();
+}
+
+void EngineImpl::EndSession(const std::shared_ptr<Session>& session) {
   for (const std::shared_ptr<Task>& task : session->Delete()) {
     WakeLane(scheduler_, *task);
   }
   scheduler_.Wake(session);
   observer_->OnSessionEvent(session->served().name, SessionEventKind::kDelete);
-  return absl::OkStatus();
 }
 
 // -- Streams -----------------------------------------------------------------
@@ -560,6 +601,7 @@ EngineStats EngineImpl::stats() const {
   stats.generations = tasks_.size();
   absl::MutexLock lock(&mutex_);
   for (const auto& [name, served] : models_) {
+    if (served == nullptr) continue;
     const int64_t count = sessions_.CountOf(*served);
     stats.models.push_back(
         {.model = name,

@@ -38,6 +38,9 @@ struct EngineOptions {
 
 // Thread-safe. No method blocks for longer than it takes to copy what it
 // returns, except LoadModel, Drain and the destructor.
+//
+// A session belongs to the weights it was made with, not to their name: a
+// model goes only when its sessions have gone.
 class Engine {
  public:
   // INVALID_ARGUMENT for an option out of range.
@@ -49,10 +52,16 @@ class Engine {
   virtual ~Engine() = default;
 
   // Loads the Hugging Face directory `directory` and serves it as `name`.
+  // Other models are served meanwhile; this one is listed as loading, and what
+  // asks for it gets UNAVAILABLE (MODEL_LOADING).
   // INVALID_ARGUMENT naming the key or tensor, the found and the wanted;
-  // NOT_FOUND for a missing file; ALREADY_EXISTS for a name in use.
+  // NOT_FOUND for a missing file; ALREADY_EXISTS for a name in use;
+  // RESOURCE_EXHAUSTED if memory is refused.
   virtual absl::Status LoadModel(const std::string& name,
                                  const std::string& directory) = 0;
+  // Gives its weights back. NOT_FOUND; FAILED_PRECONDITION (MODEL_IN_USE) if
+  // it has sessions, which `force` deletes; UNAVAILABLE (MODEL_LOADING).
+  virtual absl::Status UnloadModel(const std::string& name, bool force) = 0;
   virtual std::vector<ModelInfo> ListModels() const = 0;  // by name
   virtual absl::StatusOr<ModelInfo> GetModel(const std::string& name) const = 0;
 
@@ -66,7 +75,8 @@ class Engine {
   virtual absl::StatusOr<std::string> Detokenize(
       const std::string& model, const std::vector<int32_t>& tokens) const = 0;
 
-  // ALREADY_EXISTS; NOT_FOUND for the model; INVALID_ARGUMENT for an id that
+  // ALREADY_EXISTS; NOT_FOUND for the model, UNAVAILABLE (MODEL_LOADING) while
+  // it is being loaded; INVALID_ARGUMENT for an id that
   // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not
   // fit; RESOURCE_EXHAUSTED (RAM_BUDGET); UNAVAILABLE (DRAINING).
   virtual absl::StatusOr<SessionInfo> CreateSession(

@@ -72,11 +72,12 @@ std::string Fingerprint(const ModelConfig& config,
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
-    const std::string& directory, const ModelOptions& options,
-    Backend* backend) {
+    const std::string& directory, const ModelOptions& options, Backend* backend,
+    Preparer* preparer) {
   auto model = absl::WrapUnique(new Model());
   model->options_ = options;
   model->backend_ = backend;
+  if (preparer == nullptr) preparer = backend;
   MNEME_ASSIGN_OR_RETURN(model->config_, ReadConfig(directory));
   const ModelConfig& config = model->config_;
   if (config.tokenizer == "sentencepiece") {
@@ -89,12 +90,12 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
   const Shape table = {config.vocab_size, config.model_dim};
   MNEME_ASSIGN_OR_RETURN(
       model->embedding_,
-      weights.TakeMatrix("model.embed_tokens.weight", table, *backend));
+      weights.TakeMatrix("model.embed_tokens.weight", table, *preparer));
   if (config.tie_word_embeddings) {
     MNEME_RETURN_IF_ERROR(CheckTiedHead(table, weights));
   } else {
     MNEME_ASSIGN_OR_RETURN(
-        model->head_, weights.TakeMatrix("lm_head.weight", table, *backend));
+        model->head_, weights.TakeMatrix("lm_head.weight", table, *preparer));
   }
   MNEME_ASSIGN_OR_RETURN(
       model->final_norm_,
@@ -103,7 +104,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
   const BuildContext context{
       .config = config,
       .weights = weights,
-      .backend = *backend,
+      .backend = *preparer,
       .max_rows = std::max(options.block_tokens, options.max_step_rows)};
   StateSpec spec{.layers = {},
                  .hidden_floats = config.model_dim,

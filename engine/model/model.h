@@ -49,10 +49,11 @@ class Model {
  public:
   // Reads config.json and the checkpoint. NOT_FOUND, INVALID_ARGUMENT,
   // UNIMPLEMENTED, RESOURCE_EXHAUSTED, each naming the file, key or tensor,
-  // the found and the wanted. `backend` outlives the model.
+  // the found and the wanted. `backend` outlives the model. `preparer` stands
+  // before it while loading, for a backend that has other callers; null: none.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(
       const std::string& directory, const ModelOptions& options,
-      Backend* backend);
+      Backend* backend, Preparer* preparer = nullptr);
 
   const ModelConfig& config() const { return config_; }
   // The contents of tokenizer.model, if that is the model's tokenizer.

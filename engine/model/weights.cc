@@ -81,7 +81,7 @@ absl::StatusOr<Tensor> Weights::TakeTensor(const std::string& name,
 }
 
 absl::StatusOr<std::unique_ptr<const Matrix>> Weights::TakeMatrix(
-    const std::string& name, const Shape& shape, Backend& backend) {
+    const std::string& name, const Shape& shape, Preparer& backend) {
   MNEME_ASSIGN_OR_RETURN(TensorView view, Take(name, shape));
   if (shape.size() == 3 && shape[1] == 1) view.shape = {shape[0], shape[2]};
   return backend.PrepareMatrix(view);

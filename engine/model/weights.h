@@ -32,7 +32,7 @@ class Weights {
                                     const Shape& shape);
   // For a weight [out, in] that is multiplied with.
   absl::StatusOr<std::unique_ptr<const Matrix>> TakeMatrix(
-      const std::string& name, const Shape& shape, Backend& backend);
+      const std::string& name, const Shape& shape, Preparer& backend);
 
   // A tensor that may be there and changes nothing, taken before or not.
   void Ignore(const std::string& name) {

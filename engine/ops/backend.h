@@ -146,18 +146,10 @@ struct TttInputs {
   ConstRows learning_rate;  // [rows, heads]
 };
 
-// One caller at a time. Every method but PrepareMatrix and Reserve* works on
-// buffers taken with PaddedRows(path, rows) rows.
-class Backend {
+// What loading a model asks of a backend.
+class Preparer {
  public:
-  virtual ~Backend() = default;
-
-  // "cpu", "reference"
-  virtual std::string_view name() const = 0;
-
-  // What decides the bits of a result beside the inputs: instruction set and
-  // library versions. Recorded with what was computed.
-  virtual std::string arithmetic_level() const = 0;
+  virtual ~Preparer() = default;
 
   // Copies a weight [out, in] of F32, F16 or BF16 (bytes at any address) into
   // the backend's form, which computes as if it were f32. RESOURCE_EXHAUSTED
@@ -168,6 +160,18 @@ class Backend {
   // Makes room for the scratch of Ttt with these sizes and at most
   // `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
   virtual absl::Status ReserveTtt(const TttParams& params, int64_t rows) = 0;
+};
+
+// One caller at a time. Every method of its own works on buffers taken with
+// PaddedRows(path, rows) rows.
+class Backend : public Preparer {
+ public:
+  // "cpu", "reference"
+  virtual std::string_view name() const = 0;
+
+  // What decides the bits of a result beside the inputs: instruction set and
+  // library versions. Recorded with what was computed.
+  virtual std::string arithmetic_level() const = 0;
 
   // y = x weightᵀ.   x [rows, in], y [rows, out] overwritten.
   virtual void Matmul(ComputePath path, const Matrix& weight, ConstRows x,

@@ -61,7 +61,31 @@ absl::Status Scheduler::AddModel(const std::string& name,
   absl::MutexLock lock(&mutex_);
   const Model* key = queue->model.get();
   queues_[key] = std::move(queue);
+  models_changed_ = true;
   return absl::OkStatus();
+}
+
+void Scheduler::RemoveModel(const Model& model) {
+  absl::MutexLock lock(&mutex_);
+  queues_.at(&model)->removed = true;
+  models_changed_ = true;
+}
+
+void Scheduler::TakeModels(std::vector<std::unique_ptr<ModelQueue>>& dropped) {
+  models_changed_ = false;
+  order_.clear();
+  for (auto it = queues_.begin(); it != queues_.end();) {
+    ModelQueue& queue = *it->second;
+    if (queue.removed && queue.steps.empty() && queue.blocks.empty()) {
+      dropped.push_back(std::move(it->second));
+      it = queues_.erase(it);
+      continue;
+    }
+    // What still waits ends within a turn or two.
+    if (queue.removed) models_changed_ = true;
+    order_.push_back(&queue);
+    ++it;
+  }
 }
 
 void Scheduler::Wake(std::shared_ptr<Lane> lane) {
@@ -80,20 +104,18 @@ void Scheduler::WithoutPasses(absl::FunctionRef<void()> work) {
 }
 
 bool Scheduler::TakeWoken() {
+  std::vector<std::unique_ptr<ModelQueue>> dropped;  // outside the lock
   {
     const bool idle = waiting_.load(std::memory_order_relaxed) == 0;
     auto ready = [this, idle]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return !idle || stopping_ || !woken_.empty();
+      return !idle || stopping_ || !woken_.empty() || models_changed_;
     };
     absl::MutexLock lock(&mutex_, absl::Condition(&ready));
     if (stopping_) return false;
     planning_.assign(std::make_move_iterator(woken_.begin()),
                      std::make_move_iterator(woken_.end()));
     woken_.clear();
-    if (order_.size() != queues_.size()) {
-      order_.clear();
-      for (const auto& [model, queue] : queues_) order_.push_back(queue.get());
-    }
+    if (models_changed_) TakeModels(dropped);
   }
   for (std::shared_ptr<Lane>& lane : planning_) PlanLane(std::move(lane));
   planning_.clear();

@@ -44,10 +44,14 @@ class Scheduler {
   absl::Status AddModel(const std::string& name,
                         std::shared_ptr<const Model> model);
 
+  // Gives back what passes over `model` need, once no lane of it waits; no
+  // lane of it may be woken any more but to end.
+  void RemoveModel(const Model& model);
+
   // The lane may have work. Its model was added.
   void Wake(std::shared_ptr<Lane> lane);
 
-  // Calls `work` while no pass runs: for what changes the backend.
+  // Calls `work` while no pass runs, soon: for what changes the backend.
   void WithoutPasses(absl::FunctionRef<void()> work);
 
   // Lanes whose work no pass has taken.
@@ -64,12 +68,16 @@ class Scheduler {
     std::unique_ptr<Workspace> workspace;
     std::deque<Waiting> steps;
     std::deque<Waiting> blocks;
+    bool removed = false;  // guarded by mutex_
   };
 
   void Loop();
   // Plans the lanes that were woken since; waits for one if nothing is
   // queued. False when stopping.
   bool TakeWoken();
+  // Drops removed models that nothing waits for, and renews order_.
+  void TakeModels(std::vector<std::unique_ptr<ModelQueue>>& dropped)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PlanLane(std::shared_ptr<Lane> lane);
   void RunSteps(ModelQueue& queue);
   void RunBlock(ModelQueue& queue);
@@ -85,6 +93,7 @@ class Scheduler {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<const Model*, std::unique_ptr<ModelQueue>> queues_
       ABSL_GUARDED_BY(mutex_);
+  bool models_changed_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<int64_t> waiting_{0};
 
   // The scheduler thread's own.

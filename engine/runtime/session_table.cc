@@ -7,11 +7,44 @@
 
 namespace mneme {
 
-bool SessionTable::Insert(const std::shared_ptr<Session>& session) {
+void SessionTable::AddModel(const ServedModel& model) {
   absl::MutexLock lock(&mutex_);
-  if (!sessions_.emplace(session->id(), session).second) return false;
-  ++counts_[&session->served()];
-  return true;
+  counts_[&model] = 0;
+}
+
+SessionTable::Retired SessionTable::RetireModel(const ServedModel& model,
+                                                bool force) {
+  absl::MutexLock lock(&mutex_);
+  const auto count = counts_.find(&model);
+  Retired retired;
+  if (count == counts_.end()) return retired;
+  retired.sessions = count->second;
+  if (retired.sessions > 0 && !force) return retired;
+  counts_.erase(count);
+  for (auto it = sessions_.begin(); it != sessions_.end();) {
+    if (&it->second->served() != &model) {
+      ++it;
+      continue;
+    }
+    retired.taken.push_back(std::move(it->second));
+    it = sessions_.erase(it);
+  }
+  return retired;
+}
+
+absl::Status SessionTable::Insert(const std::shared_ptr<Session>& session) {
+  absl::MutexLock lock(&mutex_);
+  const auto count = counts_.find(&session->served());
+  if (count == counts_.end()) {
+    return absl::NotFoundError(
+        absl::StrCat("model ", session->served().name, " is not loaded"));
+  }
+  if (!sessions_.emplace(session->id(), session).second) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("session ", session->id(), " exists already"));
+  }
+  ++count->second;
+  return absl::OkStatus();
 }
 
 bool SessionTable::Contains(const std::string& id) const {
@@ -37,8 +70,7 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(
 }
 
 void SessionTable::RemoveLocked(const Session& session) {
-  const auto count = counts_.find(&session.served());
-  if (--count->second == 0) counts_.erase(count);
+  --counts_.at(&session.served());
   sessions_.erase(session.id());
 }
 

@@ -26,8 +26,19 @@ class SessionTable {
   // Expired ids that are remembered, the latest.
   static constexpr size_t kMaxTombstones = 4096;
 
-  // False if the id is taken.
-  bool Insert(const std::shared_ptr<Session>& session);
+  // From now on sessions may be bound to `model`, until it is retired.
+  void AddModel(const ServedModel& model);
+  // No session can be bound to `model` any more. Without `force` that is only
+  // so if it has none, else it stays as it is; with it, the sessions it has
+  // are taken out. Returns how many there were, and those taken.
+  struct Retired {
+    int64_t sessions = 0;
+    std::vector<std::shared_ptr<Session>> taken;
+  };
+  Retired RetireModel(const ServedModel& model, bool force);
+
+  // ALREADY_EXISTS if the id is taken; NOT_FOUND if the model was retired.
+  absl::Status Insert(const std::shared_ptr<Session>& session);
   bool Contains(const std::string& id) const;
 
   // NOT_FOUND, with reason SESSION_EXPIRED and `expire_time` if it was there
@@ -57,6 +68,7 @@ class SessionTable {
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);
+  // Of the models that were added and not retired.
   std::map<const ServedModel*, int64_t> counts_ ABSL_GUARDED_BY(mutex_);
   // When to look at which. A session that was used since gets a later entry
   // when its time has come.

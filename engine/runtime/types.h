@@ -36,8 +36,12 @@ enum class SessionActivity { kIdle, kAppending, kGenerating, kScoring };
 // A piece of history: bytes in a text session, token ids in a token session.
 using Payload = std::variant<std::string, std::vector<int32_t>>;
 
+enum class ModelState { kLoading, kLoaded };
+
+// Of a model that is being loaded, name and state alone mean something.
 struct ModelInfo {
   std::string name;
+  ModelState state = ModelState::kLoaded;
   std::string fingerprint;          // 64 hex digits
   std::string kind;                 // config.json's model_type
   std::vector<std::string> mixers;  // kinds in use, each once

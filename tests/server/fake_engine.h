@@ -121,6 +121,17 @@ class FakeEngine final : public Engine {
     models_[name] = MakeModel(name);
     return absl::OkStatus();
   }
+  absl::Status UnloadModel(const std::string& name, bool force) override {
+    absl::MutexLock lock(&mu_);
+    if (models_.count(name) == 0) return absl::NotFoundError("no such model");
+    if (!force && !sessions_.empty()) {
+      return WithReason(absl::FailedPreconditionError("it has sessions"),
+                        {.reason = "MODEL_IN_USE", .metadata = {}});
+    }
+    sessions_.clear();
+    models_.erase(name);
+    return absl::OkStatus();
+  }
   std::vector<ModelInfo> ListModels() const override {
     absl::MutexLock lock(&mu_);
     std::vector<ModelInfo> models;

@@ -21,7 +21,7 @@ inline constexpr int64_t kMaxPassSlices = 64;
 struct BuildContext {
   const ModelConfig& config;
   Weights& weights;
-  Backend& backend;
+  Preparer& backend;
   int64_t max_rows = 0;  // of one session in a pass
 };
 

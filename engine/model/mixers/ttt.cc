@@ -243,7 +243,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
     const BuildContext& context, const std::string& prefix) {
   const ModelConfig& config = context.config;
   Weights& weights = context.weights;
-  Backend& backend = context.backend;
+  Preparer& backend = context.backend;
   const int64_t dim = config.model_dim;
   const int64_t heads = config.heads;
   const int64_t head_dim = config.head_dim();
