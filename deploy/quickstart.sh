@@ -143,7 +143,7 @@ rm "${work}/all.txt" "${work}/rest.txt"
 
 # 3. The daemon, in a process group of its own so that only we signal it.
 : >"${work}/ready"
-setsid "${bin}/mnemed" --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
+setsid "${bin}/mnemed" --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 --admin-listen none \
   --model "tiny=${work}/model" --ephemeral >"${work}/ready" 2>"${work}/mnemed.log" </dev/null &
 daemon=$!
 ready=""

@@ -53,8 +53,10 @@ absl::Status Loading(const std::string& name) {
 
 class EngineImpl final : public Engine {
  public:
+  // `options.threads` is not 0.
   EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
-      : clock_(options.clock),
+      : threads_(options.threads),
+        clock_(options.clock),
         observer_(options.observer != nullptr ? options.observer
                                               : &no_observer_),
         backend_(std::move(backend)),
@@ -98,6 +100,7 @@ class EngineImpl final : public Engine {
   absl::StatusOr<std::unique_ptr<Scoring>> Score(
       const ScoreOptions& options, StreamListener* listener) override;
   EngineStats stats() const override;
+  absl::Status SetSessionMemory(int64_t bytes) override;
   int64_t Drain(absl::Time deadline) override;
 
  private:
@@ -128,6 +131,7 @@ class EngineImpl final : public Engine {
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
 
+  const int threads_;
   const Clock* const clock_;
   Observer no_observer_;
   Observer* const observer_;
@@ -593,8 +597,24 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
 
 // -- The whole ---------------------------------------------------------------
 
+absl::Status EngineImpl::SetSessionMemory(int64_t bytes) {
+  if (bytes <= 0) {
+    return BadField("session_memory_bytes",
+                    absl::StrCat("found ", bytes, ", wanted 1 or more"));
+  }
+  if (budget_.SetLimit(bytes)) return absl::OkStatus();
+  const std::string used = absl::StrCat(budget_.used_bytes());
+  return WithReason(
+      absl::FailedPreconditionError(
+          absl::StrCat("session memory: ", used, " bytes are in use, found ",
+                       bytes, "; delete sessions first")),
+      {.reason = "BUDGET_IN_USE", .metadata = {{"used_bytes", used}}});
+}
+
 EngineStats EngineImpl::stats() const {
   EngineStats stats;
+  stats.threads = threads_;
+  stats.arithmetic_level = backend_->arithmetic_level();
   stats.session_memory_used_bytes = budget_.used_bytes();
   stats.session_memory_limit_bytes = budget_.limit_bytes();
   stats.waiting_sessions = scheduler_.waiting();
@@ -647,7 +667,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     return absl::InvalidArgumentError(absl::StrCat(
         "backend is \"", options.backend, "\", want \"cpu\" or \"reference\""));
   }
-  return std::make_unique<EngineImpl>(options, std::move(backend));
+  EngineOptions settled = options;
+  settled.threads = threads;
+  return std::make_unique<EngineImpl>(settled, std::move(backend));
 }
 
 }  // namespace mneme

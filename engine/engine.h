@@ -140,6 +140,11 @@ class Engine {
 
   virtual EngineStats stats() const = 0;
 
+  // Changes what all session states and open streams together may take.
+  // INVALID_ARGUMENT if not above 0; FAILED_PRECONDITION (BUDGET_IN_USE) if
+  // they take more already: nothing is evicted.
+  virtual absl::Status SetSessionMemory(int64_t bytes) = 0;
+
   // Refuses new sessions and streams from now on, and waits until all
   // running ones have ended, or until `deadline`: what then still runs is
   // cancelled. Returns the number cancelled.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/late_answer.h"
 #include "server/service_context.h"
 #include "server/status.h"
 
@@ -30,8 +31,9 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* call,
   return reactor;
 }
 
-// Does a unary call once for each request id. `work(done)` fills the reply and
-// calls `done` with a status, at once or later from another thread.
+// Does a unary call once for each request id, under the default deadline.
+// `work(reply, done)` fills `reply` and calls `done` with a status, at once or
+// later from another thread.
 template <typename Request, typename Reply, typename Work>
 grpc::ServerUnaryReactor* AnswerOnce(grpc::CallbackServerContext* call,
                                      const ServiceContext& context,
@@ -39,16 +41,13 @@ grpc::ServerUnaryReactor* AnswerOnce(grpc::CallbackServerContext* call,
                                      const std::string& resource,
                                      const Request& request, Reply* reply,
                                      Work work) {
-  grpc::ServerUnaryReactor* const reactor = call->DefaultReactor();
-  auto rpc =
-      std::make_shared<CountedRpc>(context.metrics, context.clock, method);
+  auto answer = LateAnswer<Reply>::Make(call, context, method, resource, reply);
+  grpc::ServerUnaryReactor* const reactor = answer->reactor();
+  answer->ApplyDefaultDeadline();
   context.request_ids->Once(
-      request.request_id(), method, request, reply, work,
-      [reactor, rpc, resource](const absl::Status& outcome) {
-        const grpc::Status status = ToGrpcStatus(outcome, resource);
-        rpc->End(status.error_code());
-        reactor->Finish(status);
-      });
+      request.request_id(), method, request, answer->reply(),
+      [&](const RequestIdTable::Done& done) { work(answer->reply(), done); },
+      [answer](const absl::Status& outcome) { answer->End(outcome); });
   return reactor;
 }
 

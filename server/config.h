@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What mnemed is told: by a TOML file, by flags that override it, and by
+// defaults.
 #ifndef MNEME_SERVER_CONFIG_H_
 #define MNEME_SERVER_CONFIG_H_
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -12,31 +16,54 @@
 
 namespace mneme::server {
 
-// The command line as it was typed.
+// The command line as it was typed; unset: not given.
 struct Flags {
-  std::string listen = "127.0.0.1:7600";
-  std::string metrics_listen = "127.0.0.1:7601";
-  std::string data_dir;
-  std::vector<std::string> models;
-  std::string session_memory;
-  int threads = 0;
-  bool ephemeral = false;
-  double drain_timeout_seconds = 30;
+  std::optional<std::string> config;  // the file
+  std::optional<std::string> listen;
+  std::optional<std::string> metrics_listen;
+  std::optional<std::string> admin_listen;
+  std::optional<std::string> data_dir;
+  std::optional<std::string> model_root;
+  std::optional<std::string> session_memory;
+  std::optional<int64_t> threads;
+  std::optional<bool> ephemeral;
+  std::optional<double> drain_timeout_seconds;
+  std::vector<std::string> models;  // "NAME=DIR" each
 };
 
-// The same, understood.
+// The same and the file, understood.
 struct Config {
-  std::string listen;
-  std::string metrics_listen;                               // empty: none
-  std::vector<std::pair<std::string, std::string>> models;  // name, directory
-  int64_t session_memory_bytes = 0;                         // 0: the default
-  int threads = 0;                                          // 0: one per core
+  struct ModelSource {
+    std::string directory;
+    bool load = true;  // at the start
+    bool operator==(const ModelSource&) const = default;
+  };
+  std::string listen = "127.0.0.1:7600";
+  std::string metrics_listen = "127.0.0.1:7601";  // empty: none
+  std::string admin_listen = "127.0.0.1:7602";    // empty: none
+  std::map<std::string, ModelSource> models;      // by name
+  std::string model_root;                         // empty: none
+  int64_t session_memory_bytes = 0;               // 0: the default
+  int threads = 0;                                // 0: one per core
   bool ephemeral = false;
-  absl::Duration drain_timeout;
+  absl::Duration drain_timeout = absl::Seconds(30);
+
+  bool operator==(const Config&) const = default;
 };
 
-// INVALID_ARGUMENT with a line for everything that is wrong.
-absl::StatusOr<Config> ParseFlags(const Flags& flags);
+// Reads the file that the flags name, if they do, and lays the flags over it.
+// INVALID_ARGUMENT with a line for everything that is wrong, each beginning
+// with its flag or with its place in the file.
+absl::StatusOr<Config> ReadConfig(const Flags& flags);
+
+// As ReadConfig, with the contents of the file; `name` is for messages.
+absl::StatusOr<Config> ParseConfig(const Flags& flags, const std::string& text,
+                                   const std::string& name);
+
+// `config` as a file that says the same.
+std::string ToToml(const Config& config);
+// The same, setting by setting: for those who ask a running daemon.
+std::map<std::string, std::string> ToSettings(const Config& config);
 
 // "4096", "512M", "2G": bytes, or with K, M, G or T powers of 1024 of them.
 // INVALID_ARGUMENT for anything else, and for less than 1.

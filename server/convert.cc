@@ -121,21 +121,6 @@ absl::Status CheckGenerate(const v1::GenerateRequest& request) {
   return CheckSampling(request.sampling());
 }
 
-// protobuf's own limits of a Duration.
-absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& time,
-                                         const std::string& field) {
-  constexpr int64_t kMaxSeconds = 315'576'000'000;
-  const int64_t seconds = time.seconds();
-  const int32_t nanos = time.nanos();
-  if (seconds < -kMaxSeconds || seconds > kMaxSeconds ||
-      nanos <= -1'000'000'000 || nanos >= 1'000'000'000 ||
-      (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0)) {
-    return BadField(field, absl::StrCat("found ", seconds, " s and ", nanos,
-                                        " ns, which is no duration"));
-  }
-  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
-}
-
 }  // namespace
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time) {
@@ -152,6 +137,20 @@ google::protobuf::Duration ToDuration(absl::Duration duration) {
   out.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
   out.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
   return out;
+}
+
+absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& time,
+                                         const std::string& field) {
+  constexpr int64_t kMaxSeconds = 315'576'000'000;
+  const int64_t seconds = time.seconds();
+  const int32_t nanos = time.nanos();
+  if (seconds < -kMaxSeconds || seconds > kMaxSeconds ||
+      nanos <= -1'000'000'000 || nanos >= 1'000'000'000 ||
+      (seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0)) {
+    return BadField(field, absl::StrCat("found ", seconds, " s and ", nanos,
+                                        " ns, which is no duration"));
+  }
+  return absl::Seconds(seconds) + absl::Nanoseconds(nanos);
 }
 
 std::string EtagOf(const SessionInfo& session) {
@@ -197,6 +196,10 @@ v1::Session ToProto(const SessionInfo& session) {
 v1::Model ToProto(const ModelInfo& model) {
   v1::Model out;
   out.set_name(ModelName(model.name));
+  if (model.state == ModelState::kLoading) {
+    out.set_state(v1::Model::LOADING);
+    return out;
+  }
   out.set_fingerprint(model.fingerprint);
   out.set_kind(model.kind);
   for (const std::string& mixer : model.mixers) out.add_mixers(mixer);
@@ -206,6 +209,7 @@ v1::Model ToProto(const ModelInfo& model) {
   out.set_model_dim(static_cast<int32_t>(model.model_dim));
   out.set_vocab_size(static_cast<int32_t>(model.vocab_size));
   out.set_weight_bytes(model.weight_bytes);
+  out.set_weight_dtype("f32");
   out.set_state_bytes(model.state_bytes);
   out.set_scratch_bytes(model.scratch_bytes);
   out.set_stream_bytes(model.stream_bytes);

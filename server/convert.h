@@ -23,6 +23,9 @@ namespace mneme::server {
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time);
 google::protobuf::Duration ToDuration(absl::Duration duration);
+// INVALID_ARGUMENT naming `field` outside of protobuf's own limits.
+absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& time,
+                                         const std::string& field);
 
 // Changes when the session is made anew and when its epoch is raised.
 std::string EtagOf(const SessionInfo& session);

@@ -108,6 +108,7 @@ std::vector<MetricFamily> EngineGauges::Collect() const {
       "The terms of the memory bound: weights; state and index entry of a "
       "session; scratch of a pass; most that an open stream adds");
   for (const ModelInfo& model : engine_->ListModels()) {
+    if (model.state != ModelState::kLoaded) continue;
     const std::pair<const char*, int64_t> parts[] = {
         {"weights", model.weight_bytes},
         {"state", model.state_bytes},

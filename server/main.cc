@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -28,8 +29,10 @@
 #include "server/config.h"
 #include "server/gauges.h"
 #include "server/grpc_server.h"
+#include "server/listen_address.h"
 #include "server/metrics.h"
 #include "server/metrics_server.h"
+#include "server/model_catalog.h"
 #include "server/notify.h"
 
 namespace mneme::server {
@@ -90,12 +93,12 @@ class StopSignals {
   const std::shared_ptr<State> state_;  // the thread never ends
 };
 
-absl::Status LoadModels(const Config& config, Engine* engine,
-                        Metrics* metrics) {
-  for (const auto& [name, directory] : config.models) {
-    MNEME_RETURN_IF_ERROR(engine->LoadModel(name, directory));
-    MNEME_ASSIGN_OR_RETURN(const ModelInfo model, engine->GetModel(name));
-    metrics->AddModel(model);
+absl::Status LoadModels(const Config& config, const Engine& engine,
+                        ModelCatalog* catalog) {
+  for (const auto& [name, source] : config.models) {
+    if (!source.load) continue;
+    MNEME_RETURN_IF_ERROR(catalog->Load(name));
+    MNEME_ASSIGN_OR_RETURN(const ModelInfo model, engine.GetModel(name));
     LogInfo("model ", name, ": ", model.kind, ", ", model.parameters,
             " parameters, ", model.state_bytes, " bytes of state a session");
   }
@@ -108,23 +111,28 @@ void LogWarnings(const Config& config) {
         "sessions are kept in memory only and do not survive a restart; "
         "--ephemeral says that this is meant");
   }
-  const bool local = absl::StartsWith(config.listen, "unix:") ||
-                     absl::StartsWith(config.listen, "127.") ||
-                     absl::StartsWith(config.listen, "localhost:") ||
-                     absl::StartsWith(config.listen, "[::1]:");
-  if (!local) {
-    LogWarning("listening on ", config.listen,
-               " without encryption and without authentication");
+  for (const std::string& address : {config.listen, config.admin_listen}) {
+    const bool local = address.empty() || absl::StartsWith(address, "unix:") ||
+                       absl::StartsWith(address, "127.") ||
+                       absl::StartsWith(address, "localhost:") ||
+                       absl::StartsWith(address, "[::1]:");
+    if (!local) {
+      LogWarning("listening on ", address,
+                 " without encryption and without authentication");
+    }
   }
 }
 
 void PrintReady(const Config& config, const GrpcServer& server,
                 const MetricsServer* metrics_server) {
   std::vector<std::string> names;
-  for (const auto& [name, directory] : config.models) names.push_back(name);
+  for (const auto& [name, source] : config.models) {
+    if (source.load) names.push_back(name);
+  }
   const std::string line = absl::StrCat(
       "mnemed ready listen=", server.address(), " metrics=",
-      metrics_server == nullptr ? "none" : metrics_server->address(),
+      metrics_server == nullptr ? "none" : metrics_server->address(), " admin=",
+      server.admin_address().empty() ? "none" : server.admin_address(),
       " models=", absl::StrJoin(names, ","), " pid=", getpid(), "\n");
   std::fputs(line.c_str(), stdout);
   std::fflush(stdout);
@@ -140,12 +148,28 @@ absl::Status Serve(const Config& config, StopSignals* stop_signals) {
   options.observer = &metrics;
   MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                          Engine::Create(options));
-  MNEME_RETURN_IF_ERROR(LoadModels(config, engine.get(), &metrics));
+  std::map<std::string, std::string> directories;
+  for (const auto& [name, source] : config.models) {
+    directories[name] = source.directory;
+  }
+  ModelCatalog catalog({.engine = engine.get(),
+                        .metrics = &metrics,
+                        .directories = std::move(directories),
+                        .root = config.model_root});
+  // Before the models are loaded, which takes long.
+  for (const std::string& address : {config.listen, config.admin_listen}) {
+    if (!address.empty()) MNEME_RETURN_IF_ERROR(CheckCanListen(address));
+  }
+  MNEME_RETURN_IF_ERROR(LoadModels(config, *engine, &catalog));
 
   MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<GrpcServer> server,
                          GrpcServer::Start({.listen = config.listen,
+                                            .admin_listen = config.admin_listen,
                                             .engine = engine.get(),
-                                            .metrics = &metrics}));
+                                            .metrics = &metrics,
+                                            .models = &catalog,
+                                            .version = kVersion,
+                                            .settings = ToSettings(config)}));
   std::unique_ptr<MetricsServer> metrics_server;
   if (!config.metrics_listen.empty()) {
     MNEME_ASSIGN_OR_RETURN(
@@ -178,40 +202,54 @@ int Main(int argc, char** argv) {
                "mnemed");
   app.set_version_flag("--version",
                        absl::StrCat("mnemed ", kVersion, " (", kCommit, ")"));
+  bool check_config = false;
+  app.add_option("--config", flags.config,
+                 "A TOML file of these settings; flags override it");
+  app.add_flag("--check-config", check_config,
+               "Print the resulting settings as TOML, or what is wrong with "
+               "them, and start nothing");
   app.add_option("--listen", flags.listen,
-                 "Where to serve gRPC: HOST:PORT (port 0: any) or unix:PATH")
-      ->capture_default_str();
+                 "Where to serve gRPC: HOST:PORT (port 0: any) or unix:PATH. "
+                 "Default 127.0.0.1:7600");
   app.add_option("--metrics-listen", flags.metrics_listen,
-                 "Where to serve /metrics: HOST:PORT (port 0: any), or none")
-      ->capture_default_str();
+                 "Where to serve /metrics: HOST:PORT (port 0: any), or none. "
+                 "Default 127.0.0.1:7601");
+  app.add_option("--admin-listen", flags.admin_listen,
+                 "Where to serve operators: HOST:PORT, unix:PATH, or none. "
+                 "Default 127.0.0.1:7602");
   app.add_option("--model", flags.models,
                  "NAME=DIR: serve the Hugging Face directory DIR as NAME; may "
                  "be repeated")
       ->allow_extra_args(false);
+  app.add_option("--model-root", flags.model_root,
+                 "A directory whose directories may be loaded as models of "
+                 "their names, when asked for");
   app.add_option("--session-memory", flags.session_memory,
                  "Most memory for session states, such as 512M or 2G. Default: "
                  "half of what the machine or its cgroup has");
   app.add_option("--threads", flags.threads,
-                 "Threads that compute. Default 0: one per core")
-      ->capture_default_str();
-  app.add_flag("--ephemeral", flags.ephemeral,
+                 "Threads that compute. Default 0: one per core");
+  app.add_flag("--ephemeral,!--no-ephemeral", flags.ephemeral,
                "Keep sessions in memory only; this build knows no other way");
   app.add_option("--data-dir", flags.data_dir,
                  "Not available: this build keeps sessions in memory only");
   app.add_option("--drain-timeout", flags.drain_timeout_seconds,
-                 "How many seconds running work has on SIGTERM")
-      ->capture_default_str();
+                 "How many seconds running work has on SIGTERM. Default 30");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
-  const absl::StatusOr<Config> config = ParseFlags(flags);
+  const absl::StatusOr<Config> config = ReadConfig(flags);
   if (!config.ok()) {
     std::fprintf(stderr,
-                 "mnemed: wrong command line\n%s\nmnemed --help tells more\n",
+                 "mnemed: wrong settings\n%s\nmnemed --help tells more\n",
                  std::string(config.status().message()).c_str());
     return kExitUsage;
+  }
+  if (check_config) {
+    std::fputs(ToToml(*config).c_str(), stdout);
+    return EXIT_SUCCESS;
   }
 
   // More arenas keep more freed memory each.

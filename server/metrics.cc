@@ -6,8 +6,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "mneme/v1/admin.pb.h"
 #include "mneme/v1/memory.pb.h"
 #include "mneme/v1/models.pb.h"
+#include "mneme/v1/operations.pb.h"
 #include "mneme/v1/sessions.pb.h"
 #include "server/status.h"
 
@@ -109,7 +111,8 @@ void Metrics::AddMethods() {
                                    "How long calls took, by method");
   for (const google::protobuf::FileDescriptor* file :
        {v1::Session::descriptor()->file(), v1::Model::descriptor()->file(),
-        v1::GenerateRequest::descriptor()->file()}) {
+        v1::GenerateRequest::descriptor()->file(),
+        v1::Operation::descriptor()->file(), v1::Node::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       const google::protobuf::ServiceDescriptor* service = file->service(s);
       for (int m = 0; m < service->method_count(); ++m) {
@@ -126,39 +129,47 @@ void Metrics::AddMethods() {
 }
 
 void Metrics::AddModel(const ModelInfo& info) {
+  RemoveModel(info.name);
+  absl::WriterMutexLock lock(&models_mu_);
   const std::string& name = info.name;
-  model_info_
-      .Add({{"model", name},
-            {"digest", info.fingerprint},
-            {"state_bytes", absl::StrCat(info.state_bytes)},
-            {"kind", info.kind}})
-      .Set(1);
+  Model& model = models_[name];
+  // Adds a metric to a family, and remembers how to take it away.
+  const auto add = [&model](auto& family, const auto&... arguments) {
+    auto* metric = &family.Add(arguments...);
+    model.removals.push_back([&family, metric] { family.Remove(metric); });
+    return metric;
+  };
+  using Labels = std::map<std::string, std::string>;
+  add(model_info_, Labels{{"model", name},
+                          {"digest", info.fingerprint},
+                          {"state_bytes", absl::StrCat(info.state_bytes)},
+                          {"kind", info.kind}})
+      ->Set(1);
 
   const auto counter = [&](const char* family, const char* help) {
-    return &CounterFamily(family, help).Add({{"model", name}});
+    return add(CounterFamily(family, help), Labels{{"model", name}});
   };
   const auto histogram = [&](const char* family, const char* help,
                              const Buckets& buckets) {
-    return &HistogramFamily(family, help).Add({{"model", name}}, buckets);
+    return add(HistogramFamily(family, help), Labels{{"model", name}}, buckets);
   };
   // A counter for each value of `label`.
   const auto counters = [&](const char* family, const char* help,
                             const char* label, const auto& values, auto* out) {
     for (size_t i = 0; i < out->size(); ++i) {
-      (*out)[i] = &CounterFamily(family, help)
-                       .Add({{"model", name}, {label, values[i]}});
+      (*out)[i] = add(CounterFamily(family, help),
+                      Labels{{"model", name}, {label, values[i]}});
     }
   };
   const auto histograms = [&](const char* family, const char* help,
                               const char* label, const auto& values,
                               const Buckets& buckets, auto* out) {
     for (size_t i = 0; i < out->size(); ++i) {
-      (*out)[i] = &HistogramFamily(family, help)
-                       .Add({{"model", name}, {label, values[i]}}, buckets);
+      (*out)[i] = add(HistogramFamily(family, help),
+                      Labels{{"model", name}, {label, values[i]}}, buckets);
     }
   };
 
-  Model& model = models_[name];
   histograms("mneme_step_seconds", "Time of one pass over the model", "phase",
              kPhaseNames, StepBuckets(), &model.step_seconds);
   model.compute_seconds = {
@@ -201,9 +212,17 @@ void Metrics::AddModel(const ModelInfo& info) {
            kEventNames, &model.session_events);
   counters("mneme_cancelled_total", "Calls that ended early by the client",
            "stage", kStageNames, &model.cancelled);
-  model.resumes = &CounterFamily("mneme_stream_resumes_total",
-                                 "Streams that went on with an earlier one")
-                       .Add({{"model", name}, {"kind", "append"}});
+  model.resumes = add(CounterFamily("mneme_stream_resumes_total",
+                                    "Streams that went on with an earlier one"),
+                      Labels{{"model", name}, {"kind", "append"}});
+}
+
+void Metrics::RemoveModel(const std::string& name) {
+  absl::WriterMutexLock lock(&models_mu_);
+  const auto found = models_.find(name);
+  if (found == models_.end()) return;
+  for (const auto& remove : found->second.removals) remove();
+  models_.erase(found);
 }
 
 const Metrics::Model* Metrics::Find(std::string_view model) const {
@@ -213,6 +232,7 @@ const Metrics::Model* Metrics::Find(std::string_view model) const {
 
 void Metrics::OnPass(std::string_view model, PassKind kind, int64_t /*rows*/,
                      int64_t sessions, absl::Duration elapsed) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->step_seconds[Index(kind)]->Observe(Seconds(elapsed));
@@ -223,11 +243,13 @@ void Metrics::OnPass(std::string_view model, PassKind kind, int64_t /*rows*/,
 }
 
 void Metrics::OnPassFailed(std::string_view model) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) m->pass_failures->Increment();
 }
 
 void Metrics::OnSegment(std::string_view model, SegmentResult result,
                         int64_t bytes) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->segments[Index(result)]->Increment();
@@ -236,6 +258,7 @@ void Metrics::OnSegment(std::string_view model, SegmentResult result,
 }
 
 void Metrics::OnAbsorbed(std::string_view model, int64_t tokens) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m != nullptr) m->append_tokens->Increment(static_cast<double>(tokens));
 }
@@ -243,6 +266,7 @@ void Metrics::OnAbsorbed(std::string_view model, int64_t tokens) {
 // A first token has no token before it: its `since_last` is zero.
 void Metrics::OnTokenGenerated(std::string_view model,
                                absl::Duration since_last) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->generated_tokens->Increment();
@@ -254,6 +278,7 @@ void Metrics::OnTokenGenerated(std::string_view model,
 void Metrics::OnGenerationFinished(std::string_view model, bool ok,
                                    FinishReason reason,
                                    const GenerateStats& stats) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->generations[ok ? Index(reason) : kFinishError]->Increment();
@@ -266,6 +291,7 @@ void Metrics::OnGenerationFinished(std::string_view model, bool ok,
 
 void Metrics::OnScored(std::string_view model, int64_t tokens,
                        absl::Duration queue_time) {
+  absl::ReaderMutexLock lock(&models_mu_);
   const Model* const m = Find(model);
   if (m == nullptr) return;
   m->scored_tokens->Increment(static_cast<double>(tokens));
@@ -273,6 +299,7 @@ void Metrics::OnScored(std::string_view model, int64_t tokens,
 }
 
 void Metrics::OnSessionEvent(std::string_view model, SessionEventKind event) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) {
     m->session_events[Index(event)]->Increment();
   }
@@ -284,21 +311,25 @@ void Metrics::OnRejected(std::string_view /*model*/, std::string_view reason) {
 }
 
 void Metrics::OnCreditStalled(std::string_view model) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) m->credit_stalls->Increment();
 }
 
 void Metrics::OnCancelled(std::string_view model, CancelStage stage) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) {
     m->cancelled[Index(stage)]->Increment();
   }
 }
 
 void Metrics::OnStreamResumed(std::string_view model) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) m->resumes->Increment();
 }
 
 void Metrics::OnRequestEnded(std::string_view model, Operation op,
                              absl::Duration elapsed) {
+  absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) {
     m->request_duration[Index(op)]->Observe(Seconds(elapsed));
   }

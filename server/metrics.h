@@ -20,7 +20,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/engine.h"
@@ -31,7 +34,7 @@ namespace mneme::server {
 enum class Operation { kAppend, kGenerate, kScore };
 enum class CancelStage { kAppend, kPrefill, kDecode, kScore };
 
-// Thread-safe but for AddModel.
+// Thread-safe.
 class Metrics final : public Observer {
  public:
   struct BuildInfo {
@@ -41,9 +44,10 @@ class Metrics final : public Observer {
   };
   explicit Metrics(const BuildInfo& build);
 
-  // Makes the model's series. Called before anything else is said about the
-  // model, and not beside any other call.
+  // Makes the model's series, from zero; what is said about a model before is
+  // not counted. RemoveModel takes them away.
   void AddModel(const ModelInfo& model);
+  void RemoveModel(const std::string& name);
 
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
 
@@ -110,6 +114,7 @@ class Metrics final : public Observer {
     std::array<prometheus::Counter*, kSessionEvents> session_events{};
     std::array<prometheus::Counter*, kCancelStages> cancelled{};
     prometheus::Counter* resumes = nullptr;
+    std::vector<std::function<void()>> removals;  // of all of the above
   };
 
   using Counters = prometheus::Family<prometheus::Counter>;
@@ -120,13 +125,16 @@ class Metrics final : public Observer {
   Gauges& GaugeFamily(const char* name, const char* help);
   Histograms& HistogramFamily(const char* name, const char* help);
   void AddMethods();
-  const Model* Find(std::string_view model) const;
+  const Model* Find(std::string_view model) const
+      ABSL_SHARED_LOCKS_REQUIRED(models_mu_);
 
   const std::shared_ptr<prometheus::Registry> registry_;
   Gauges& model_info_;
   Counters& rpc_requests_;
   Counters& rejected_;
-  std::map<std::string, Model, std::less<>> models_;
+  // Held while a model's metrics are written, so that they can go.
+  absl::Mutex models_mu_;
+  std::map<std::string, Model, std::less<>> models_ ABSL_GUARDED_BY(models_mu_);
   std::map<std::string, Method, std::less<>> methods_;
 };
 

@@ -10,7 +10,7 @@
 
 namespace mneme::server {
 
-// What models.proto says, about the models that were loaded at the start.
+// What models.proto says.
 class ModelsService final : public v1::Models::CallbackService {
  public:
   explicit ModelsService(const ServiceContext& context) : context_(context) {}
@@ -22,7 +22,6 @@ class ModelsService final : public v1::Models::CallbackService {
                                      const v1::GetModelRequest* request,
                                      v1::Model* reply) override;
 
-  // Refused.
   grpc::ServerUnaryReactor* LoadModel(grpc::CallbackServerContext* call,
                                       const v1::LoadModelRequest* request,
                                       v1::Operation* reply) override;
@@ -33,6 +32,8 @@ class ModelsService final : public v1::Models::CallbackService {
  private:
   absl::Status List(const v1::ListModelsRequest& request,
                     v1::ListModelsResponse* reply);
+  absl::Status Load(const v1::LoadModelRequest& request, v1::Operation* reply);
+  absl::Status Unload(const v1::UnloadModelRequest& request, v1::Model* reply);
 
   const ServiceContext context_;
 };

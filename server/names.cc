@@ -45,6 +45,7 @@ std::string Scope(const std::string& collection, const std::string& filter) {
 
 std::string SessionName(const std::string& id) { return "sessions/" + id; }
 std::string ModelName(const std::string& id) { return "models/" + id; }
+std::string OperationName(const std::string& id) { return "operations/" + id; }
 
 absl::StatusOr<std::string> ParseSessionName(const std::string& name,
                                              const std::string& field) {
@@ -54,6 +55,11 @@ absl::StatusOr<std::string> ParseSessionName(const std::string& name,
 absl::StatusOr<std::string> ParseModelName(const std::string& name,
                                            const std::string& field) {
   return ParseName("models", name, field);
+}
+
+absl::StatusOr<std::string> ParseOperationName(const std::string& name,
+                                               const std::string& field) {
+  return ParseName("operations", name, field);
 }
 
 std::string EncodePageToken(const PageToken& token) {

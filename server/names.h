@@ -12,13 +12,16 @@ namespace mneme::server {
 
 std::string SessionName(const std::string& id);
 std::string ModelName(const std::string& id);
+std::string OperationName(const std::string& id);
 
-// The id in `sessions/{id}` or `models/{id}`. INVALID_ARGUMENT naming `field`
-// for anything else.
+// The id in `sessions/{id}`, `models/{id}` or `operations/{id}`.
+// INVALID_ARGUMENT naming `field` for anything else.
 absl::StatusOr<std::string> ParseSessionName(const std::string& name,
                                              const std::string& field);
 absl::StatusOr<std::string> ParseModelName(const std::string& name,
                                            const std::string& field);
+absl::StatusOr<std::string> ParseOperationName(const std::string& name,
+                                               const std::string& field);
 
 // A page token says where a listing goes on, and belongs to one kind of
 // listing and one filter. Opaque to clients, and no secret.

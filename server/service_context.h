@@ -5,6 +5,8 @@
 #include "engine/base/clock.h"
 #include "engine/engine.h"
 #include "server/metrics.h"
+#include "server/model_catalog.h"
+#include "server/operation_table.h"
 #include "server/request_id_table.h"
 #include "server/stream_pump.h"
 
@@ -16,7 +18,11 @@ struct ServiceContext {
   Metrics* metrics = nullptr;
   StreamPump* pump = nullptr;
   RequestIdTable* request_ids = nullptr;
+  OperationTable* operations = nullptr;
+  ModelCatalog* models = nullptr;
   const Clock* clock = nullptr;
+  // Of a unary call that waits and whose client set no deadline.
+  absl::Duration default_deadline = absl::Seconds(10);
 };
 
 }  // namespace mneme::server

@@ -42,9 +42,10 @@ grpc::ServerUnaryReactor* SessionsService::CreateSession(
     grpc::CallbackServerContext* call, const v1::CreateSessionRequest* request,
     v1::Session* reply) {
   // The create itself can miss nothing but the model.
-  return AnswerOnce(call, context_, "mneme.v1.Sessions/CreateSession",
-                    request->session().model(), *request, reply,
-                    [&](const auto& done) { done(Create(*request, reply)); });
+  return AnswerOnce(
+      call, context_, "mneme.v1.Sessions/CreateSession",
+      request->session().model(), *request, reply,
+      [&](v1::Session* out, const auto& done) { done(Create(*request, out)); });
 }
 
 absl::Status SessionsService::Create(const v1::CreateSessionRequest& request,
@@ -83,15 +84,14 @@ grpc::ServerUnaryReactor* SessionsService::GetSession(
       return absl::OkStatus();
     });
   }
-  grpc::ServerUnaryReactor* const reactor = call->DefaultReactor();
+  auto answer =
+      LateAnswer<v1::Session>::Make(call, context_, kMethod, name, reply);
+  grpc::ServerUnaryReactor* const reactor = answer->reactor();
+  answer->ApplyDefaultDeadline();
   context_.engine->DescribeSession(
-      *id, [reactor, reply, name,
-            rpc = CountedRpc(context_.metrics, context_.clock, kMethod)](
-               const absl::StatusOr<SessionInfo>& session) mutable {
-        if (session.ok()) *reply = ToProto(*session);
-        const grpc::Status status = ToGrpcStatus(session.status(), name);
-        rpc.End(status.error_code());
-        reactor->Finish(status);
+      *id, [answer](const absl::StatusOr<SessionInfo>& session) {
+        if (session.ok()) *answer->reply() = ToProto(*session);
+        answer->End(session.status());
       });
   return reactor;
 }
@@ -133,7 +133,9 @@ grpc::ServerUnaryReactor* SessionsService::DeleteSession(
     google::protobuf::Empty* reply) {
   return AnswerOnce(call, context_, "mneme.v1.Sessions/DeleteSession",
                     request->name(), *request, reply,
-                    [&](const auto& done) { done(Delete(*request)); });
+                    [&](google::protobuf::Empty* /*out*/, const auto& done) {
+                      done(Delete(*request));
+                    });
 }
 
 absl::Status SessionsService::Delete(const v1::DeleteSessionRequest& request) {
@@ -152,9 +154,10 @@ absl::Status SessionsService::Delete(const v1::DeleteSessionRequest& request) {
 grpc::ServerUnaryReactor* SessionsService::UpdateSession(
     grpc::CallbackServerContext* call, const v1::UpdateSessionRequest* request,
     v1::Session* reply) {
-  return AnswerOnce(call, context_, "mneme.v1.Sessions/UpdateSession",
-                    request->session().name(), *request, reply,
-                    [&](const auto& done) { done(Update(*request, reply)); });
+  return AnswerOnce(
+      call, context_, "mneme.v1.Sessions/UpdateSession",
+      request->session().name(), *request, reply,
+      [&](v1::Session* out, const auto& done) { done(Update(*request, out)); });
 }
 
 absl::Status SessionsService::Update(const v1::UpdateSessionRequest& request,
@@ -189,14 +192,14 @@ grpc::ServerUnaryReactor* SessionsService::ResetSession(
     v1::Session* reply) {
   return AnswerOnce(
       call, context_, "mneme.v1.Sessions/ResetSession", request->name(),
-      *request, reply, [&](const RequestIdTable::Done& done) {
+      *request, reply, [&](v1::Session* out, const RequestIdTable::Done& done) {
         const absl::StatusOr<std::string> id =
             ParseSessionName(request->name(), "name");
         if (!id.ok()) return done(id.status());
         context_.engine->ResetSession(
             *id, request->takeover(),
-            [reply, done](const absl::StatusOr<SessionInfo>& session) {
-              if (session.ok()) *reply = ToProto(*session);
+            [out, done](const absl::StatusOr<SessionInfo>& session) {
+              if (session.ok()) *out = ToProto(*session);
               done(session.status());
             });
       });

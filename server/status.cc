@@ -21,6 +21,7 @@ constexpr int64_t kRetrySeconds = 1;
 
 std::string ResourceType(const std::string& resource) {
   if (absl::StartsWith(resource, "models/")) return "mneme.v1.Model";
+  if (absl::StartsWith(resource, "operations/")) return "mneme.v1.Operation";
   if (absl::StrContains(resource, "/snapshots/")) return "mneme.v1.Snapshot";
   return "mneme.v1.Session";
 }
@@ -34,7 +35,7 @@ std::string DefaultReason(absl::StatusCode code, const std::string& resource) {
       return absl::StartsWith(resource, "models/") ? "MODEL_NOT_FOUND"
                                                    : "SESSION_NOT_FOUND";
     case absl::StatusCode::kAlreadyExists:
-      return "SESSION_EXISTS";
+      return absl::StartsWith(resource, "models/") ? "" : "SESSION_EXISTS";
     case absl::StatusCode::kUnimplemented:
       return "NOT_SUPPORTED";
     default:

@@ -26,6 +26,11 @@ void StreamPump::Drain() {
   }
 }
 
+int64_t StreamPump::streams() const {
+  absl::MutexLock lock(&mu_);
+  return static_cast<int64_t>(streams_.size());
+}
+
 bool StreamPump::draining() const {
   absl::MutexLock lock(&mu_);
   return draining_;

@@ -35,6 +35,8 @@ class StreamPump {
   void Drain();
   bool draining() const;
 
+  int64_t streams() const;  // that are open
+
   // Waits until no stream is open. False if `timeout` passed before.
   bool AwaitEmpty(absl::Duration timeout);
 

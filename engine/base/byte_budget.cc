@@ -14,18 +14,27 @@ void ByteBudget::Reservation::Release() {
   bytes_ = 0;
 }
 
+// Lowered first and looked at then, so that no reservation slips between.
+bool ByteBudget::SetLimit(int64_t limit_bytes) {
+  const int64_t before = limit_bytes_.exchange(limit_bytes);
+  if (used_bytes_.load() <= limit_bytes) return true;
+  limit_bytes_.store(before);
+  return false;
+}
+
 absl::StatusOr<ByteBudget::Reservation> ByteBudget::Reserve(int64_t bytes,
                                                             const char* what) {
   int64_t used = used_bytes_.load(std::memory_order_relaxed);
   do {
-    if (bytes > limit_bytes_ - used) {
+    const int64_t limit = limit_bytes();
+    if (bytes > limit - used) {
       return WithReason(
-          absl::ResourceExhaustedError(absl::StrCat(
-              "memory for ", what, ": wants ", bytes, " bytes, ",
-              limit_bytes_ - used, " of ", limit_bytes_, " are free")),
+          absl::ResourceExhaustedError(
+              absl::StrCat("memory for ", what, ": wants ", bytes, " bytes, ",
+                           limit - used, " of ", limit, " are free")),
           {.reason = "RAM_BUDGET",
            .metadata = {{"wanted_bytes", absl::StrCat(bytes)},
-                        {"free_bytes", absl::StrCat(limit_bytes_ - used)}}});
+                        {"free_bytes", absl::StrCat(limit - used)}}});
     }
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes,
                                               std::memory_order_relaxed));

@@ -49,13 +49,18 @@ class ByteBudget {
   // and the bytes free, if they are not there.
   absl::StatusOr<Reservation> Reserve(int64_t bytes, const char* what);
 
-  int64_t limit_bytes() const { return limit_bytes_; }
+  // False, and nothing changed, if more than that is in use.
+  bool SetLimit(int64_t limit_bytes);
+
+  int64_t limit_bytes() const {
+    return limit_bytes_.load(std::memory_order_relaxed);
+  }
   int64_t used_bytes() const {
     return used_bytes_.load(std::memory_order_relaxed);
   }
 
  private:
-  const int64_t limit_bytes_;
+  std::atomic<int64_t> limit_bytes_;
   std::atomic<int64_t> used_bytes_{0};
 };
 

@@ -235,6 +235,8 @@ struct EngineStats {
   std::vector<ModelStats> models;
   int64_t session_memory_used_bytes = 0;
   int64_t session_memory_limit_bytes = 0;
+  int threads = 0;               // that compute
+  std::string arithmetic_level;  // see Backend::arithmetic_level
   int64_t waiting_sessions = 0;  // sessions with work that no pass has taken
   int64_t generations = 0;       // running
 };

@@ -43,6 +43,7 @@ def main():
 
         daemon = subprocess.Popen(
             [args.mnemed, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+             "--admin-listen", "127.0.0.1:0",
              "--model", f"tiny={model}", "--ephemeral"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:

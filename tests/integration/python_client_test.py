@@ -62,6 +62,7 @@ class Daemon:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [mnemed, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+                 "--admin-listen", "127.0.0.1:0",
                  "--model", f"tiny={model}", "--ephemeral"],
                 stdout=subprocess.PIPE, stderr=log, text=True)
         try:

@@ -22,43 +22,134 @@ TEST(ConfigTest, SizesAreReadExactly) {
 }
 
 TEST(ConfigTest, TheDefaultsNeedOnlyAModel) {
-  Flags flags;
-  flags.models = {"tiny=/models/tiny=1"};
-  const auto config = ParseFlags(flags);
+  const auto config = ReadConfig({.models = {"tiny=/models/tiny=1"}});
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->models[0].first, "tiny");
-  EXPECT_EQ(config->models[0].second, "/models/tiny=1");
+  EXPECT_EQ(config->models.at("tiny").directory, "/models/tiny=1");
+  EXPECT_TRUE(config->models.at("tiny").load);
   EXPECT_EQ(config->listen, "127.0.0.1:7600");
   EXPECT_EQ(config->metrics_listen, "127.0.0.1:7601");
+  EXPECT_EQ(config->admin_listen, "127.0.0.1:7602");
+  EXPECT_TRUE(ReadConfig({.model_root = "/models"}).ok());
 }
 
-TEST(ConfigTest, MetricsCanBeSwitchedOff) {
-  Flags flags;
-  flags.models = {"tiny=x"};
-  flags.metrics_listen = "none";
-  EXPECT_TRUE(ParseFlags(flags)->metrics_listen.empty());
+TEST(ConfigTest, MetricsAndAdminCanBeSwitchedOff) {
+  const auto config = ReadConfig(
+      {.metrics_listen = "none", .admin_listen = "none", .models = {"tiny=x"}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->metrics_listen.empty());
+  EXPECT_TRUE(config->admin_listen.empty());
 }
 
 TEST(ConfigTest, EveryMistakeIsToldAtOnce) {
-  Flags flags;
-  flags.listen = "nonsense";
-  flags.metrics_listen = "host:99999";
-  flags.data_dir = "/data";
-  flags.models = {"=x", "a=x", "a=y"};
-  flags.session_memory = "lots";
-  flags.threads = -1;
-  flags.drain_timeout_seconds = -1;
+  const Flags flags{.listen = "nonsense",
+                    .metrics_listen = "host:99999",
+                    .admin_listen = "unix:" + std::string(200, 'x'),
+                    .data_dir = "/data",
+                    .session_memory = "lots",
+                    .threads = -1,
+                    .drain_timeout_seconds = -1,
+                    .models = {"=x", "a=x", "a=y"}};
   EXPECT_THAT(
-      std::string(ParseFlags(flags).status().message()),
+      std::string(ReadConfig(flags).status().message()),
       AllOf(HasSubstr("--listen"), HasSubstr("--metrics-listen"),
-            HasSubstr("--data-dir"), HasSubstr("--model: found \"=x\""),
-            HasSubstr("\"a\" came twice"), HasSubstr("--session-memory"),
-            HasSubstr("--threads"), HasSubstr("--drain-timeout")));
+            HasSubstr("--admin-listen: found \"unix:xxx"),
+            HasSubstr("a path of 200 bytes"), HasSubstr("--data-dir"),
+            HasSubstr("--model: found \"=x\""), HasSubstr("\"a\" came twice"),
+            HasSubstr("--session-memory"), HasSubstr("--threads"),
+            HasSubstr("--drain-timeout")));
 }
 
 TEST(ConfigTest, NoModelIsRefused) {
-  EXPECT_THAT(std::string(ParseFlags({}).status().message()),
+  EXPECT_THAT(std::string(ReadConfig({}).status().message()),
               HasSubstr("no bundled model"));
+}
+
+constexpr char kFile[] = R"(
+listen = "unix:/run/mneme.sock"
+metrics_listen = "none"
+session_memory = "2G"
+threads = 3
+ephemeral = true
+drain_timeout = 1.5
+model_root = "/srv/models"
+[models]
+tiny = "/m/tiny"
+spare = { path = "/m/spare", load = false }
+)";
+
+TEST(ConfigTest, AFileSaysTheSameAsFlags) {
+  const auto config = ParseConfig({}, kFile, "f");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->listen, "unix:/run/mneme.sock");
+  EXPECT_EQ(config->metrics_listen, "");
+  EXPECT_EQ(config->admin_listen, "127.0.0.1:7602");
+  EXPECT_EQ(config->session_memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(config->threads, 3);
+  EXPECT_TRUE(config->ephemeral);
+  EXPECT_EQ(config->drain_timeout, absl::Milliseconds(1500));
+  EXPECT_EQ(config->model_root, "/srv/models");
+  EXPECT_EQ(config->models.at("tiny").directory, "/m/tiny");
+  EXPECT_FALSE(config->models.at("spare").load);
+}
+
+TEST(ConfigTest, FlagsOverrideTheFile) {
+  const auto config = ParseConfig({.listen = "127.0.0.1:1",
+                                   .threads = 0,
+                                   .ephemeral = false,
+                                   .models = {"tiny=/other", "more=/more"}},
+                                  kFile, "f");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->listen, "127.0.0.1:1");
+  EXPECT_EQ(config->threads, 0);
+  EXPECT_FALSE(config->ephemeral);
+  EXPECT_EQ(config->models.at("tiny").directory, "/other");
+  EXPECT_EQ(config->models.at("more").directory, "/more");
+  EXPECT_EQ(config->models.size(), 3u);
+  EXPECT_EQ(config->session_memory_bytes, int64_t{2} << 30);
+}
+
+TEST(ConfigTest, WhatIsPrintedReadsTheSame) {
+  const auto config = ParseConfig({}, kFile, "f");
+  ASSERT_TRUE(config.ok()) << config.status();
+  const auto again = ParseConfig({}, ToToml(*config), "again");
+  ASSERT_TRUE(again.ok()) << again.status() << ToToml(*config);
+  EXPECT_EQ(*again, *config) << ToToml(*config);
+  EXPECT_EQ(ToSettings(*config).at("threads"), "3");
+}
+
+TEST(ConfigTest, MistakesInAFileAreToldWithTheirPlaces) {
+  const std::string text = R"(lissten = "x"
+threads = "two"
+drain_timeout = true
+ephemeral = 1
+metrics_listen = "unix:/x"
+session_memory = -5
+data_dir = "/d"
+[models]
+"a b" = "/x"
+c = 3
+d = { path = "", loud = 1 }
+)";
+  EXPECT_THAT(
+      std::string(ParseConfig({.threads = -1}, text, "f").status().message()),
+      AllOf(HasSubstr("f:1:1: lissten: there is no such setting; the nearest "
+                      "is listen"),
+            HasSubstr("f:2:1: threads: found string, wanted an integer"),
+            HasSubstr("f:3:1: drain_timeout: found boolean"),
+            HasSubstr("f:4:1: ephemeral: found integer"),
+            HasSubstr("f:5:1: metrics_listen: found \"unix:/x\""),
+            HasSubstr("f:6:1: session_memory: found \"-5\""),
+            HasSubstr("f:7:1: data_dir"),
+            HasSubstr("f:9:1: models.a b: found the name \"a b\""),
+            HasSubstr("f:10:1: models.c: found integer"),
+            HasSubstr("models.d.loud: there is no such setting"),
+            HasSubstr("--threads: found -1")));
+  EXPECT_THAT(
+      std::string(ParseConfig({}, "listen = \n", "f").status().message()),
+      HasSubstr("f:1:"));
+  EXPECT_THAT(
+      std::string(ReadConfig({.config = "/none.toml"}).status().message()),
+      HasSubstr("--config: cannot open /none.toml"));
 }
 
 }  // namespace

@@ -85,6 +85,24 @@ class FakeEngine final : public Engine {
     absl::MutexLock lock(&mu_);
     next_stream_status_ = std::move(status);
   }
+  void FailNextLoad(absl::Status status) {
+    absl::MutexLock lock(&mu_);
+    next_load_status_ = std::move(status);
+  }
+  void HoldLoads(bool hold) {
+    absl::MutexLock lock(&mu_);
+    hold_loads_ = hold;
+  }
+  // Whether DescribeSession waits with its answers.
+  void HoldDescriptions(bool hold) {
+    std::vector<std::function<void()>> held;
+    {
+      absl::MutexLock lock(&mu_);
+      hold_descriptions_ = hold;
+      if (!hold) held = std::exchange(held_descriptions_, {});
+    }
+    for (const auto& answer : held) answer();
+  }
   // Every condition on the engine is awaited for 10 s at most.
   bool AwaitStreams(int64_t count) {
     return Await([this, count]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
@@ -118,8 +136,13 @@ class FakeEngine final : public Engine {
   absl::Status LoadModel(const std::string& name,
                          const std::string& /*directory*/) override {
     absl::MutexLock lock(&mu_);
-    models_[name] = MakeModel(name);
-    return absl::OkStatus();
+    const auto may_go_on = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return !hold_loads_;
+    };
+    mu_.Await(absl::Condition(&may_go_on));
+    absl::Status status = std::exchange(next_load_status_, absl::OkStatus());
+    if (status.ok()) models_[name] = MakeModel(name);
+    return status;
   }
   absl::Status UnloadModel(const std::string& name, bool force) override {
     absl::MutexLock lock(&mu_);
@@ -189,6 +212,13 @@ class FakeEngine final : public Engine {
       std::function<void(absl::StatusOr<SessionInfo>)> done) override {
     absl::StatusOr<SessionInfo> session = GetSession(id);
     if (session.ok()) session->state_digest = std::string(64, 'd');
+    {
+      absl::MutexLock lock(&mu_);
+      if (hold_descriptions_) {
+        held_descriptions_.push_back([done, session] { done(session); });
+        return;
+      }
+    }
     done(session);
   }
   absl::StatusOr<SessionInfo> UpdateSession(
@@ -277,6 +307,10 @@ class FakeEngine final : public Engine {
     return std::make_unique<FakeScoring>(this, listener);
   }
 
+  absl::Status SetSessionMemory(int64_t bytes) override {
+    if (bytes >= 1234) return absl::OkStatus();
+    return absl::FailedPreconditionError("1234 bytes are in use");
+  }
   EngineStats stats() const override {
     absl::MutexLock lock(&mu_);
     EngineStats stats;
@@ -456,6 +490,10 @@ class FakeEngine final : public Engine {
   StreamListener* append_ ABSL_GUARDED_BY(mu_) = nullptr;
   StreamListener* generation_ ABSL_GUARDED_BY(mu_) = nullptr;
   absl::Status append_status_ ABSL_GUARDED_BY(mu_);
+  absl::Status next_load_status_ ABSL_GUARDED_BY(mu_);
+  bool hold_loads_ ABSL_GUARDED_BY(mu_) = false;
+  bool hold_descriptions_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::function<void()>> held_descriptions_ ABSL_GUARDED_BY(mu_);
   absl::Status next_stream_status_ ABSL_GUARDED_BY(mu_);
   GenerateOptions last_generate_ ABSL_GUARDED_BY(mu_);
   std::deque<GenerateEvent> events_ ABSL_GUARDED_BY(mu_);

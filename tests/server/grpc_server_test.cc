@@ -23,6 +23,8 @@ TEST_F(GrpcServerTest, APortInUseIsRefused) {
   const auto second = GrpcServer::Start(
       {.listen = server_->address(), .engine = &engine_, .metrics = &metrics_});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(server_->address() + ": Address already in use"));
 }
 
 TEST_F(GrpcServerTest, DrainEndsAnIdleAppendStream) {

@@ -13,8 +13,10 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "mneme/v1/admin.grpc.pb.h"
 #include "mneme/v1/memory.grpc.pb.h"
 #include "mneme/v1/models.grpc.pb.h"
+#include "mneme/v1/operations.grpc.pb.h"
 #include "mneme/v1/sessions.grpc.pb.h"
 #include "server/grpc_server.h"
 #include "tests/server/fake_engine.h"
@@ -57,8 +59,14 @@ class ServerFixture : public ::testing::Test {
  protected:
   void SetUp() override {
     metrics_.AddModel(FakeEngine::MakeModel("tiny"));
-    auto server = GrpcServer::Start(
-        {.listen = "127.0.0.1:0", .engine = &engine_, .metrics = &metrics_});
+    auto server = GrpcServer::Start({.listen = "127.0.0.1:0",
+                                     .admin_listen = "127.0.0.1:0",
+                                     .engine = &engine_,
+                                     .metrics = &metrics_,
+                                     .models = &catalog_,
+                                     .version = "1",
+                                     .settings = {{"threads", "1"}},
+                                     .default_deadline = absl::Seconds(1)});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(),
@@ -66,6 +74,10 @@ class ServerFixture : public ::testing::Test {
     sessions_ = v1::Sessions::NewStub(channel_);
     memory_ = v1::Memory::NewStub(channel_);
     models_ = v1::Models::NewStub(channel_);
+    operations_ = v1::Operations::NewStub(channel_);
+    admin_channel_ = grpc::CreateChannel(server_->admin_address(),
+                                         grpc::InsecureChannelCredentials());
+    admin_ = v1::Admin::NewStub(admin_channel_);
     MakeSession("alice");
   }
 
@@ -83,11 +95,17 @@ class ServerFixture : public ::testing::Test {
 
   FakeEngine engine_;
   Metrics metrics_{{.version = "1", .commit = "c", .backend = "cpu"}};
+  ModelCatalog catalog_{{.engine = &engine_,
+                         .metrics = &metrics_,
+                         .directories = {{"tiny", "/tiny"}, {"big", "/big"}}}};
   std::unique_ptr<GrpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Sessions::Stub> sessions_;
   std::unique_ptr<v1::Memory::Stub> memory_;
   std::unique_ptr<v1::Models::Stub> models_;
+  std::unique_ptr<v1::Operations::Stub> operations_;
+  std::shared_ptr<grpc::Channel> admin_channel_;
+  std::unique_ptr<v1::Admin::Stub> admin_;
 };
 
 }  // namespace mneme::server

@@ -209,14 +209,14 @@ TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {
 }
 
 TEST_F(SessionsServiceTest, ModelsAreListedAndShown) {
-  ASSERT_TRUE(engine_.LoadModel("other", "").ok());
+  ASSERT_TRUE(engine_.LoadModel("big", "").ok());
   Call listing;
   v1::ListModelsRequest request;
   request.set_page_size(1);
   v1::ListModelsResponse page;
   ASSERT_TRUE(models_->ListModels(&listing, request, &page).ok());
   ASSERT_EQ(page.models_size(), 1);
-  EXPECT_EQ(page.models(0).name(), "models/other");
+  EXPECT_EQ(page.models(0).name(), "models/big");
   Call next;
   request.set_page_token(page.next_page_token());
   page.Clear();
@@ -232,6 +232,21 @@ TEST_F(SessionsServiceTest, ModelsAreListedAndShown) {
   ASSERT_TRUE(models_->GetModel(&getting, get, &model).ok());
   EXPECT_EQ(model.state_bytes(), 1000);
   EXPECT_EQ(model.state(), v1::Model::LOADED);
+}
+
+TEST_F(SessionsServiceTest, ACallWithoutADeadlineHasTheServers) {
+  engine_.HoldDescriptions(true);
+  grpc::ClientContext call;  // no deadline
+  v1::GetSessionRequest request;
+  request.set_name("sessions/alice");
+  const grpc::Status late = sessions_->GetSession(&call, request, &session_);
+  EXPECT_EQ(late.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(late.error_message(), HasSubstr("default deadline of 1s"));
+  engine_.HoldDescriptions(false);  // the answer that comes now is dropped
+  EXPECT_TRUE(Get("sessions/alice").ok());
+  EXPECT_THAT(MetricsText(),
+              HasSubstr("mneme_rpc_in_flight{method=\"mneme.v1.Sessions/"
+                        "GetSession\"} 0"));
 }
 
 }  // namespace
