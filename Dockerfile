@@ -21,7 +21,10 @@ COPY --from=build /src/build/release/bin/mnemed /src/build/release/bin/mneme \
 ENV OMP_WAIT_POLICY=passive
 USER mneme
 WORKDIR /var/lib/mneme
-# 7600: gRPC. 7601: Prometheus metrics.
+# The one place for what should stay; the rest may be read-only.
+VOLUME ["/var/lib/mneme"]
+# 7600: gRPC. 7601: Prometheus metrics. Operators are served inside only.
 EXPOSE 7600 7601
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["mneme", "health"]
 # Arguments of docker run go to mnemed: --model NAME=DIR and what else it takes.
 ENTRYPOINT ["mnemed", "--listen", "0.0.0.0:7600", "--metrics-listen", "0.0.0.0:7601"]

@@ -178,6 +178,29 @@ absl::StatusOr<v1::ListModelsResponse> Client::ListModels(
                                       &v1::Models::Stub::ListModels, request);
 }
 
+absl::StatusOr<v1::Operation> Client::LoadModel(
+    const v1::LoadModelRequest& request) {
+  return Call<v1::Operation>(&stubs_->calls, options_.metadata_timeout,
+                             stubs_->models.get(), &v1::Models::Stub::LoadModel,
+                             request);
+}
+
+absl::StatusOr<v1::Model> Client::UnloadModel(
+    const v1::UnloadModelRequest& request) {
+  return Call<v1::Model>(&stubs_->calls, options_.metadata_timeout,
+                         stubs_->models.get(), &v1::Models::Stub::UnloadModel,
+                         request);
+}
+
+absl::StatusOr<v1::Operation> Client::GetOperation(
+    const v1::GetOperationRequest& request) {
+  const absl::Duration wait = absl::Seconds(request.wait().seconds()) +
+                              absl::Nanoseconds(request.wait().nanos());
+  return Call<v1::Operation>(&stubs_->calls, options_.metadata_timeout + wait,
+                             stubs_->operations.get(),
+                             &v1::Operations::Stub::GetOperation, request);
+}
+
 absl::StatusOr<v1::GenerateResponse::Finished> Client::Generate(
     const v1::GenerateRequest& request,
     const std::function<absl::Status(const v1::GenerateResponse&)>&

@@ -30,6 +30,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "mneme/v1/memory.pb.h"
 #include "mneme/v1/models.pb.h"
+#include "mneme/v1/operations.pb.h"
 #include "mneme/v1/sessions.pb.h"
 
 namespace mneme::client {
@@ -148,6 +149,12 @@ class Client {
   // One page.
   absl::StatusOr<v1::ListModelsResponse> ListModels(
       const v1::ListModelsRequest& request);
+  // Begins to load a model; GetOperation tells when it is there.
+  absl::StatusOr<v1::Operation> LoadModel(const v1::LoadModelRequest& request);
+  absl::StatusOr<v1::Model> UnloadModel(const v1::UnloadModelRequest& request);
+  // Takes the request's wait longer than other calls.
+  absl::StatusOr<v1::Operation> GetOperation(
+      const v1::GetOperationRequest& request);
 
   absl::StatusOr<v1::CountTokensResponse> CountTokens(
       const v1::CountTokensRequest& request);

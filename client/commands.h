@@ -57,6 +57,18 @@ struct ModelArgs {
   std::string model;
 };
 
+struct LoadModelArgs {
+  std::string model;
+  bool wait = true;  // until it is loaded
+};
+
+struct UnloadModelArgs {
+  std::string model;
+  bool force = false;  // deletes its sessions
+};
+
+absl::Status RunModelsLoad(const Cli& cli, const LoadModelArgs& args);
+absl::Status RunModelsUnload(const Cli& cli, const UnloadModelArgs& args);
 absl::Status RunModelsList(const Cli& cli);
 absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args);
 

@@ -71,6 +71,44 @@ absl::Status RunModelsList(const Cli& cli) {
   return Print(text);
 }
 
+absl::Status RunModelsLoad(const Cli& cli, const LoadModelArgs& args) {
+  constexpr int kWaitSeconds = 30;
+  v1::LoadModelRequest request;
+  request.set_name(ResourceName("models/", args.model));
+  absl::StatusOr<v1::Operation> operation = cli.client->LoadModel(request);
+  while (operation.ok() && args.wait && !operation->done()) {
+    v1::GetOperationRequest ask;
+    ask.set_name(operation->name());
+    ask.mutable_wait()->set_seconds(kWaitSeconds);
+    operation = cli.client->GetOperation(ask);
+  }
+  if (!operation.ok()) return operation.status();
+  if (cli.json) {
+    const absl::Status printed = PrintJson(*operation);
+    if (!printed.ok()) return printed;
+  }
+  if (operation->has_error()) {
+    return absl::Status(
+        static_cast<absl::StatusCode>(operation->error().code()),
+        operation->error().message());
+  }
+  if (cli.json) return absl::OkStatus();
+  v1::Model model;
+  if (!operation->done() || !operation->response().UnpackTo(&model)) {
+    return Print(absl::StrCat(operation->name(), "\n"));
+  }
+  return Print(Describe(model));
+}
+
+absl::Status RunModelsUnload(const Cli& cli, const UnloadModelArgs& args) {
+  v1::UnloadModelRequest request;
+  request.set_name(ResourceName("models/", args.model));
+  request.set_force(args.force);
+  const absl::StatusOr<v1::Model> model = cli.client->UnloadModel(request);
+  if (!model.ok()) return model.status();
+  return cli.json ? PrintJson(*model) : absl::OkStatus();
+}
+
 absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args) {
   v1::GetModelRequest request;
   request.set_name(ResourceName("models/", args.model));

@@ -157,11 +157,29 @@ void AddSessions(CLI::App* app, Command* command) {
 }
 
 void AddModels(CLI::App* app, Command* command) {
-  CLI::App* models = app->add_subcommand("models", "Look at models");
+  CLI::App* models = app->add_subcommand("models", "Manage models");
   models->require_subcommand(1);
 
   CLI::App* sub = models->add_subcommand("list", "List models");
   sub->callback([=] { *command = RunModelsList; });
+
+  auto load = std::make_shared<LoadModelArgs>();
+  sub = models->add_subcommand(
+      "load", "Load a model that the server's configuration knows");
+  sub->add_option("model", load->model, "Its id")->required();
+  sub->add_flag("!--no-wait", load->wait,
+                "Print the operation's name instead of waiting for its end");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunModelsLoad(cli, *load); };
+  });
+
+  auto unload = std::make_shared<UnloadModelArgs>();
+  sub = models->add_subcommand("unload", "Give a model's memory back");
+  sub->add_option("model", unload->model, "Its id")->required();
+  sub->add_flag("--force", unload->force, "Delete its sessions with it");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunModelsUnload(cli, *unload); };
+  });
 
   auto model = std::make_shared<ModelArgs>();
   sub = models->add_subcommand("show", "Show one model");

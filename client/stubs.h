@@ -14,6 +14,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "mneme/v1/memory.grpc.pb.h"
 #include "mneme/v1/models.grpc.pb.h"
+#include "mneme/v1/operations.grpc.pb.h"
 #include "mneme/v1/sessions.grpc.pb.h"
 
 namespace mneme::client {
@@ -23,12 +24,14 @@ struct Client::Stubs {
       : sessions(v1::Sessions::NewStub(channel)),
         memory(v1::Memory::NewStub(channel)),
         models(v1::Models::NewStub(channel)),
+        operations(v1::Operations::NewStub(channel)),
         health(grpc::health::v1::Health::NewStub(channel)) {}
 
   const std::unique_ptr<v1::Sessions::Stub> sessions;
   const std::unique_ptr<v1::Memory::Stub> memory;
   const std::unique_ptr<v1::Models::Stub> models;
   const std::unique_ptr<grpc::health::v1::Health::Stub> health;
+  const std::unique_ptr<v1::Operations::Stub> operations;
   ActiveCalls calls;
 };
 

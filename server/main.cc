@@ -229,8 +229,11 @@ int Main(int argc, char** argv) {
                  "half of what the machine or its cgroup has");
   app.add_option("--threads", flags.threads,
                  "Threads that compute. Default 0: one per core");
-  app.add_flag("--ephemeral,!--no-ephemeral", flags.ephemeral,
-               "Keep sessions in memory only; this build knows no other way");
+  // An unset flag must not override the file.
+  bool ephemeral = false;
+  const CLI::Option* const given = app.add_flag(
+      "--ephemeral,!--no-ephemeral", ephemeral,
+      "Keep sessions in memory only; this build knows no other way");
   app.add_option("--data-dir", flags.data_dir,
                  "Not available: this build keeps sessions in memory only");
   app.add_option("--drain-timeout", flags.drain_timeout_seconds,
@@ -240,6 +243,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
+  if (given->count() > 0) flags.ephemeral = ephemeral;
   const absl::StatusOr<Config> config = ReadConfig(flags);
   if (!config.ok()) {
     std::fprintf(stderr,
