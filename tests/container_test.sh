@@ -115,9 +115,9 @@ mount -t tmpfs -o mode=0755 tmpfs "${image}${volumes[0]}"
 chown --reference="${root}${volumes[0]}" "${image}${volumes[0]}"
 
 as_user() {
-  env -i PATH=/usr/local/bin:/usr/bin:/bin "${environment[@]}" chroot --userspec="${user}:${user}" "${image}" "$@"
+  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${environment[@]}" chroot --userspec="${user}:${user}" "${image}" "$@"
 }
-if as_user /usr/bin/touch /written 2>/dev/null; then
+if chroot "${image}" /usr/bin/touch /written 2>/dev/null; then
   die "the root is not read-only"
 fi
 as_user mneme-mkmodel --preset ttt-linear-tiny --seed 1 --out "${volumes[0]}/model" >/dev/null

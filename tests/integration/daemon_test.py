@@ -18,6 +18,11 @@ import tempfile
 import tomllib
 import unittest
 
+try:
+    import grpc
+except ImportError:
+    grpc = None
+
 SECONDS = 60  # Nothing here takes nearly as long; a hang fails instead.
 
 ARGS = None
@@ -132,6 +137,29 @@ class DaemonTest(unittest.TestCase):
         self.assertIn("there is a file that is no socket",
                       self.refusal("--listen", f"unix:{file}"))
         self.assertEqual(file.read_text(), "precious")
+
+    @unittest.skipIf(grpc is None, "Python's grpc module is not installed")
+    def test_clients_and_operators_are_served_apart(self):
+        daemon = self.start("--listen", "127.0.0.1:0", "--metrics-listen", "none",
+                            "--admin-listen", "127.0.0.1:0", "--model", self.tiny())
+
+        def code(word, method):
+            with grpc.insecure_channel(daemon.words[word]) as channel:
+                try:
+                    channel.unary_unary(method)(b"", timeout=SECONDS)
+                except grpc.RpcError as error:
+                    return error.code()
+            return grpc.StatusCode.OK
+
+        ok, unknown = grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED
+        for method, clients, operators in (
+                ("/mneme.v1.Sessions/ListSessions", ok, unknown),
+                ("/mneme.v1.Operations/ListOperations", ok, ok),
+                ("/mneme.v1.Admin/GetNode", unknown, ok),
+                ("/grpc.channelz.v1.Channelz/GetServers", unknown, ok),
+                ("/grpc.health.v1.Health/Check", ok, ok)):
+            self.assertEqual(code("listen", method), clients, method)
+            self.assertEqual(code("admin", method), operators, method)
 
     def test_models_come_and_go(self):
         daemon = self.start("--listen", "127.0.0.1:0", *self.quiet(), "--model", self.tiny(),
