@@ -20,7 +20,11 @@ GenerationTask::GenerationTask(GenerateOptions options, Setup setup,
     : options_(std::move(options)),
       setup_(std::move(setup)),
       arrival_(setup_.clock->Monotonic()),
-      notifier_(listener) {
+      notifier_(listener),
+      sampler_(
+          {.temperature = options_.sampling.temperature, .seed = setup_.seed},
+          setup_.model->model->config().vocab_size,
+          setup_.model->sayable(setup_.unit)) {
   stats_.seed = options_.sampling.temperature > 0 ? setup_.seed : 0;
 }
 
@@ -85,10 +89,7 @@ void GenerationTask::OnLogits(ConstRows logits) {
   if (!sampling_) return;
   const absl::Span<const float> row(logits.row(0),
                                     static_cast<size_t>(logits.cols));
-  sampled_ = SampleToken(
-      row, setup_.model->sayable(setup_.unit),
-      {.temperature = options_.sampling.temperature, .seed = setup_.seed},
-      sample_position_);
+  sampled_ = sampler_.Sample(row, {}, sample_position_);
   sampled_logprob_ = options_.logprobs && sampled_.has_value()
                          ? LogProbability(row, *sampled_)
                          : 0.0f;

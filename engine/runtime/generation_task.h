@@ -64,6 +64,7 @@ class GenerationTask final : public Task {
   Notifier notifier_;
 
   // The scheduler thread's own.
+  Sampler sampler_;
   Phase phase_ = Phase::kAsk;
   int64_t sample_position_ = 0;
   absl::optional<int32_t> sampled_;

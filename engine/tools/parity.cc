@@ -361,10 +361,11 @@ class ParityRun {
     MNEME_ASSIGN_OR_RETURN(
         Reader reader, ReadAll(prompt, static_cast<int64_t>(prompt.size())));
     std::vector<int64_t> said;
+    const int64_t vocab_size = model_.config().vocab_size;
+    Sampler sampler({.temperature = 0.0f}, vocab_size, {});
     while (said.size() < wanted.size()) {
       const absl::optional<int32_t> token =
-          SampleToken(reader.last_logits(), {}, {.temperature = 0.0f},
-                      reader.state().position());
+          sampler.Sample(reader.last_logits(), {}, reader.state().position());
       if (!token.has_value()) {
         return absl::InternalError("greedy: no finite logit");
       }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/text/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <map>
+#include <random>
 #include <set>
+#include <utility>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace mneme {
@@ -14,7 +20,16 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr Sampling kGreedy = {.temperature = 0.0f};
+const Sampling kGreedy = {.temperature = 0.0f};
+
+// One token, without a history.
+absl::optional<int32_t> SampleToken(const std::vector<float>& logits,
+                                    const std::vector<uint8_t>& allowed,
+                                    const Sampling& sampling,
+                                    int64_t position) {
+  return Sampler(sampling, static_cast<int64_t>(logits.size()), allowed)
+      .Sample(logits, {}, position);
+}
 
 std::vector<double> Softmax(const std::vector<float>& logits,
                             double temperature) {
@@ -33,8 +48,9 @@ std::vector<int> Counts(const std::vector<float>& logits,
                         const std::vector<uint8_t>& allowed,
                         const Sampling& sampling) {
   std::vector<int> counts(logits.size(), 0);
+  Sampler sampler(sampling, static_cast<int64_t>(logits.size()), allowed);
   for (int64_t position = 0; position < 20'000; ++position) {
-    ++counts[*SampleToken(logits, allowed, sampling, position)];
+    ++counts[*sampler.Sample(logits, {}, position)];
   }
   return counts;
 }
@@ -163,6 +179,371 @@ TEST(SampleTokenTest, AnInfiniteLogitIsAFaultOfTheModel) {
   }
 }
 
+// -- Against a slow reference ------------------------------------------------
+
+// The probability of each token, as the API's comments say it: every step by
+// itself, over a map, with full sorts.
+std::map<int32_t, double> SlowProbabilities(const std::vector<float>& logits,
+                                            const std::vector<uint8_t>& allowed,
+                                            const std::vector<int32_t>& recent,
+                                            const Sampling& sampling) {
+  std::map<int32_t, double> scores;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!std::isnan(logits[i]) && logits[i] != -kInfinity &&
+        (allowed.empty() || allowed[i] != 0)) {
+      scores[static_cast<int32_t>(i)] = logits[i];
+    }
+  }
+  for (auto& [token, score] : scores) {
+    for (const auto& [biased, bias] : sampling.logit_bias) {
+      if (biased == token) score += bias;
+    }
+    int times = 0;
+    const auto size = static_cast<int64_t>(recent.size());
+    for (int64_t i =
+             std::max<int64_t>(size - sampling.penalty_window_tokens, 0);
+         i < size; ++i) {
+      times += recent[i] == token ? 1 : 0;
+    }
+    if (times == 0) continue;
+    score = score > 0 ? score / sampling.repetition_penalty
+                      : score * sampling.repetition_penalty;
+    score -= sampling.presence_penalty;
+    score -= times * double{sampling.frequency_penalty};
+  }
+  using Entry = std::pair<int32_t, double>;
+  std::vector<Entry> kept(scores.begin(), scores.end());
+  double highest = -kInfinity;
+  for (const Entry& entry : kept) highest = std::max(highest, entry.second);
+  for (auto& [token, p] : kept) {
+    p = std::exp((p - highest) / sampling.temperature);
+  }
+  const auto normalise = [&kept] {
+    double total = 0;
+    for (const auto& [token, p] : kept) total += p;
+    for (auto& [token, p] : kept) p /= total;
+  };
+  const auto sort = [&kept](const std::function<double(double)>& key) {
+    std::stable_sort(kept.begin(), kept.end(),
+                     [&](const Entry& a, const Entry& b) {
+                       return key(a.second) < key(b.second);
+                     });
+  };
+  const auto keep_mass = [&kept](double mass) {
+    double sum = 0;
+    size_t count = 0;
+    while (count < kept.size() && sum < mass) sum += kept[count++].second;
+    kept.resize(std::max<size_t>(count, 1));
+  };
+  const auto by_id = [&kept] { std::sort(kept.begin(), kept.end()); };
+  normalise();
+  if (sampling.top_k > 0 && kept.size() > size_t(sampling.top_k)) {
+    sort([](double p) { return -p; });
+    kept.resize(sampling.top_k);
+    by_id();
+    normalise();
+  }
+  if (sampling.top_p < 1) {
+    sort([](double p) { return -p; });
+    keep_mass(sampling.top_p);
+    by_id();
+    normalise();
+  }
+  double best = 0;
+  for (const auto& [token, p] : kept) best = std::max(best, p);
+  std::erase_if(kept, [&](const Entry& entry) {
+    return entry.second < sampling.min_p * best;
+  });
+  normalise();
+  if (sampling.typical_p < 1) {
+    double entropy = 0;
+    for (const auto& [token, p] : kept) {
+      if (p > 0) entropy -= p * std::log(p);
+    }
+    sort([&](double p) { return std::abs(-std::log(p) - entropy); });
+    keep_mass(sampling.typical_p);
+    normalise();
+  }
+  return {kept.begin(), kept.end()};
+}
+
+// What the sampler makes of the same, seen from outside: the share of the unit
+// interval that each token has, by drawing at evenly spread positions. Exact
+// enough to see which tokens are kept, and how likely each is.
+std::vector<int> Draws(Sampler& sampler, const std::vector<float>& logits,
+                       const std::vector<int32_t>& recent, int draws) {
+  std::vector<int> counts(logits.size(), 0);
+  for (int64_t position = 0; position < draws; ++position) {
+    ++counts[*sampler.Sample(logits, recent, position)];
+  }
+  return counts;
+}
+
+class ReferenceTest : public testing::Test {
+ protected:
+  // Random rows, some with ties, holes and steep ends.
+  void MakeRow() {
+    const int size = std::uniform_int_distribution<>(1, 40)(random_);
+    const float spread = std::uniform_real_distribution<float>(0, 4)(random_);
+    std::normal_distribution<float> normal(0, spread);
+    logits_.assign(size, 0);
+    allowed_.assign(size, 1);
+    for (int i = 0; i < size; ++i) {
+      logits_[i] = normal(random_);
+      if (random_() % 8 == 0) logits_[i] = std::round(logits_[i]);
+      if (i > 0 && random_() % 16 == 0) logits_[i] = kNan;
+      if (i > 0 && random_() % 16 == 0) logits_[i] = -kInfinity;
+      if (i > 0 && random_() % 8 == 0) allowed_[i] = 0;
+    }
+    recent_.clear();
+    const int recent = std::uniform_int_distribution<>(0, 100)(random_);
+    for (int i = 0; i < recent; ++i) {
+      recent_.push_back(std::uniform_int_distribution<>(0, size - 1)(random_));
+    }
+  }
+  float Between(float low, float high) {
+    return std::uniform_real_distribution<float>(low, high)(random_);
+  }
+
+  // `rows` random rows under what `choose` makes; a chi-square test of each.
+  void Check(int rows, const std::function<void(Sampling&)>& choose) {
+    constexpr int kDraws = 2000;
+    for (int row = 0; row < rows; ++row) {
+      MakeRow();
+      Sampling sampling{.seed = random_()};
+      choose(sampling);
+      Sampler sampler(sampling, static_cast<int64_t>(logits_.size()), allowed_);
+      const std::vector<int> counts = Draws(sampler, logits_, recent_, kDraws);
+      const std::map<int32_t, double> wanted =
+          SlowProbabilities(logits_, allowed_, recent_, sampling);
+      // Rare tokens share a bin.
+      constexpr double kLeast = 5;
+      double chi_square = 0;
+      double bins = 0;
+      double rare = 0;
+      double rare_count = 0;
+      for (size_t i = 0; i < counts.size(); ++i) {
+        const auto found = wanted.find(static_cast<int32_t>(i));
+        if (found == wanted.end()) {
+          ASSERT_EQ(counts[i], 0) << "row " << row << " token " << i;
+          continue;
+        }
+        const double expected = found->second * kDraws;
+        if (expected < kLeast) {
+          rare += expected;
+          rare_count += counts[i];
+          continue;
+        }
+        chi_square +=
+            (counts[i] - expected) * (counts[i] - expected) / expected;
+        ++bins;
+      }
+      // Of n bins: mean n, deviation sqrt(2n).
+      ASSERT_LT(chi_square, bins + 7 * std::sqrt(2 * bins) + 7)
+          << "row " << row;
+      ASSERT_NEAR(rare_count, rare, 6 * std::sqrt(rare) + 5) << "row " << row;
+    }
+  }
+
+  std::mt19937_64 random_{7};
+  std::vector<float> logits_;
+  std::vector<uint8_t> allowed_;
+  std::vector<int32_t> recent_;
+};
+
+TEST_F(ReferenceTest, Temperature) {
+  Check(100, [&](Sampling& s) { s.temperature = Between(0.1f, 5); });
+}
+TEST_F(ReferenceTest, TopK) {
+  Check(200, [&](Sampling& s) { s.top_k = 1 + int(random_() % 12); });
+}
+TEST_F(ReferenceTest, TopP) {
+  Check(200, [&](Sampling& s) { s.top_p = Between(0.01f, 1); });
+}
+TEST_F(ReferenceTest, MinP) {
+  Check(200, [&](Sampling& s) { s.min_p = Between(0, 1); });
+}
+TEST_F(ReferenceTest, TypicalP) {
+  Check(200, [&](Sampling& s) { s.typical_p = Between(0.01f, 1); });
+}
+TEST_F(ReferenceTest, Penalties) {
+  Check(100, [&](Sampling& s) { s.repetition_penalty = Between(0.2f, 5); });
+  Check(100, [&](Sampling& s) { s.presence_penalty = Between(-3, 3); });
+  Check(100, [&](Sampling& s) { s.frequency_penalty = Between(-1, 1); });
+  Check(100, [&](Sampling& s) {
+    s.repetition_penalty = Between(0.2f, 5);
+    s.presence_penalty = Between(-3, 3);
+    s.frequency_penalty = Between(-1, 1);
+    s.penalty_window_tokens = 1 + int64_t(random_() % 90);
+  });
+}
+TEST_F(ReferenceTest, AllTogether) {
+  Check(400, [&](Sampling& s) {
+    s.temperature = Between(0.2f, 3);
+    s.top_k = int(random_() % 30);
+    s.top_p = Between(0.3f, 1);
+    s.min_p = Between(0, 0.2f);
+    s.typical_p = Between(0.3f, 1);
+    s.repetition_penalty = Between(0.5f, 2);
+    s.presence_penalty = Between(-1, 1);
+    s.frequency_penalty = Between(-0.2f, 0.2f);
+    s.penalty_window_tokens = 1 + int64_t(random_() % 90);
+    s.logit_bias = {{0, Between(-2, 2)}};
+    if (logits_.size() > 5) s.logit_bias.push_back({5, Between(-100, 2)});
+  });
+}
+
+// -- By hand -----------------------------------------------------------------
+
+// Probabilities 1/2, 1/4, 1/8, 1/8 of tokens 2, 0, 1, 3.
+const std::vector<float> kHalves = {std::log(2.0f), 0.0f, std::log(4.0f), 0.0f};
+
+// The tokens that are ever drawn.
+std::set<int32_t> Kept(const std::vector<float>& logits,
+                       const Sampling& sampling,
+                       const std::vector<int32_t>& recent = {}) {
+  Sampler sampler(sampling, static_cast<int64_t>(logits.size()), {});
+  std::set<int32_t> kept;
+  for (int64_t position = 0; position < 500; ++position) {
+    kept.insert(*sampler.Sample(logits, recent, position));
+  }
+  return kept;
+}
+
+using Ids = std::set<int32_t>;
+
+TEST(SamplerTest, TopKKeepsTheMostLikelyAndOfEqualsTheLowestIds) {
+  EXPECT_EQ(Kept(kHalves, {.top_k = 1}), Ids({2}));
+  EXPECT_EQ(Kept(kHalves, {.top_k = 3}), Ids({0, 1, 2}));
+  EXPECT_EQ(Kept(kHalves, {.top_k = 4}), Ids({0, 1, 2, 3}));
+  EXPECT_EQ(Kept(kHalves, {.top_k = 1000}), Ids({0, 1, 2, 3}));
+  EXPECT_EQ(Kept(std::vector<float>(9, 0.0f), {.top_k = 2}), Ids({0, 1}));
+}
+
+TEST(SamplerTest, TopPKeepsTheFewestThatReachIt) {
+  EXPECT_EQ(Kept(kHalves, {.top_p = 1e-9f}), Ids({2}));
+  EXPECT_EQ(Kept(kHalves, {.top_p = 0.49f}), Ids({2}));
+  EXPECT_EQ(Kept(kHalves, {.top_p = 0.51f}), Ids({0, 2}));
+  EXPECT_EQ(Kept(kHalves, {.top_p = 0.8f}), Ids({0, 1, 2}));
+  EXPECT_EQ(Kept(kHalves, {.top_p = 0.999f}), Ids({0, 1, 2, 3}));
+}
+
+TEST(SamplerTest, TopPSeesWhatTopKLeaves) {
+  // Of 1/2 and 1/4 the first is two thirds.
+  EXPECT_EQ(Kept(kHalves, {.top_k = 2, .top_p = 0.66f}), Ids({2}));
+  EXPECT_EQ(Kept(kHalves, {.top_k = 2, .top_p = 0.67f}), Ids({0, 2}));
+}
+
+TEST(SamplerTest, MinPIsRelativeToTheBest) {
+  EXPECT_EQ(Kept(kHalves, {.min_p = 0.2f}), Ids({0, 1, 2, 3}));
+  EXPECT_EQ(Kept(kHalves, {.min_p = 0.3f}), Ids({0, 2}));
+  EXPECT_EQ(Kept(kHalves, {.min_p = 0.6f}), Ids({2}));
+  EXPECT_EQ(Kept({1.0f, 1.0f, 0.9f}, {.min_p = 1.0f}), Ids({0, 1}));
+}
+
+TEST(SamplerTest, TypicalTokensAreThoseNearTheEntropy) {
+  // The entropy is 1.75 bits: 1/4 (2 bits) is nearest, then 1/2 (1 bit), then
+  // 1/8 (3 bits).
+  EXPECT_EQ(Kept(kHalves, {.typical_p = 0.2f}), Ids({0}));
+  EXPECT_EQ(Kept(kHalves, {.typical_p = 0.7f}), Ids({0, 2}));
+  EXPECT_EQ(Kept(kHalves, {.typical_p = 0.8f}), Ids({0, 1, 2}));
+}
+
+TEST(SamplerTest, BiasComesFirst) {
+  EXPECT_EQ(Kept(kHalves, {.temperature = 0, .logit_bias = {{3, 2.0f}}}),
+            Ids({3}));
+  EXPECT_EQ(Kept(kHalves, {.logit_bias = {{2, -100.0f}, {0, -100.0f}}}),
+            Ids({1, 3}));
+  // It does not make the impossible possible.
+  EXPECT_EQ(Kept({0.0f, -kInfinity, kNan},
+                 {.logit_bias = {{1, 100.0f}, {2, 100.0f}}}),
+            Ids({0}));
+}
+
+TEST(SamplerTest, PenaltiesHoldForGreedyToo) {
+  const std::vector<float> logits = {2.0f, 1.5f, -1.0f};
+  const Sampling repetition{.temperature = 0, .repetition_penalty = 2.0f};
+  EXPECT_EQ(Kept(logits, repetition), Ids({0}));
+  EXPECT_EQ(Kept(logits, repetition, {0}), Ids({1}));
+  EXPECT_EQ(Kept(logits, repetition, {0, 0, 0, 1}), Ids({0}));
+  EXPECT_EQ(Kept({-1.0f, -1.5f}, repetition, {0}), Ids({1}));
+  const Sampling presence{.temperature = 0, .presence_penalty = 0.6f};
+  EXPECT_EQ(Kept(logits, presence, {0}), Ids({1}));
+  EXPECT_EQ(Kept(logits, presence, {0, 0, 0, 1}), Ids({0}));
+  const Sampling frequency{.temperature = 0, .frequency_penalty = 0.2f};
+  EXPECT_EQ(Kept(logits, frequency, {0, 0}), Ids({0}));
+  EXPECT_EQ(Kept(logits, frequency, {0, 0, 0}), Ids({1}));
+}
+
+TEST(SamplerTest, OnlyTheWindowIsRecent) {
+  Sampling sampling{
+      .temperature = 0, .presence_penalty = 5, .penalty_window_tokens = 2};
+  EXPECT_EQ(Kept({1.0f, 0.5f}, sampling, {0, 1, 1}), Ids({0}));
+  EXPECT_EQ(Kept({1.0f, 0.5f}, sampling, {0, 1}), Ids({0}));
+  EXPECT_EQ(Kept({1.0f, 0.5f}, sampling, {1, 0, 0}), Ids({1}));
+  EXPECT_EQ(Sampler(sampling, 2, {}).window_tokens(), 2);
+  sampling.presence_penalty = 0;
+  EXPECT_EQ(Sampler(sampling, 2, {}).window_tokens(), 0);
+}
+
+TEST(SamplerTest, WhatTruncatesNothingChangesNoChoice) {
+  std::vector<float> logits(50);
+  for (int i = 0; i < 50; ++i) logits[i] = std::sin(static_cast<float>(i));
+  Sampler plain({.seed = 3}, 50, {});
+  Sampler idle({.top_k = 50,
+                .top_p = 0.9999999f,
+                .min_p = 1e-9f,
+                .typical_p = 0.9999999f,
+                .seed = 3},
+               50, {});
+  for (int64_t position = 0; position < 1000; ++position) {
+    EXPECT_EQ(idle.Sample(logits, {}, position),
+              plain.Sample(logits, {}, position));
+  }
+}
+
+TEST(SamplerTest, AdversarialRowsNeverGiveADisallowedToken) {
+  const float huge = std::numeric_limits<float>::max();
+  const std::vector<std::vector<float>> rows = {
+      {huge, -huge, huge, -huge, 0.0f},
+      {-huge, -huge, -huge, -huge, -huge},
+      {kNan, -huge, huge, kNan, -kInfinity},
+      {1e-45f, -1e-45f, 0.0f, -0.0f, 1e-38f},
+      {kInfinity, 1.0f, kInfinity, 2.0f, kInfinity}};
+  const std::vector<uint8_t> allowed = {0, 1, 0, 1, 0};
+  std::mt19937_64 random(5);
+  for (const std::vector<float>& row : rows) {
+    for (int i = 0; i < 300; ++i) {
+      const auto any = [&](std::vector<float> values) {
+        return values[random() % values.size()];
+      };
+      Sampler sampler({.temperature = any({0, 1e-45f, 1, 100}),
+                       .top_k = static_cast<int32_t>(random() % 6),
+                       .top_p = any({1e-45f, 0.5f, 1}),
+                       .min_p = any({0, 1e-45f, 1}),
+                       .typical_p = any({1e-45f, 0.5f, 1}),
+                       .repetition_penalty = any({1e-45f, 1, 10}),
+                       .presence_penalty = any({-10, 0, 10}),
+                       .frequency_penalty = any({-10, 0, 10}),
+                       .penalty_window_tokens = 1024,
+                       .logit_bias = {{0, 100}, {1, any({-100, 100})}},
+                       .seed = random()},
+                      5, allowed);
+      const auto token = sampler.Sample(
+          row, std::vector<int32_t>(1024, static_cast<int32_t>(random() % 5)),
+          i);
+      ASSERT_TRUE(token.has_value());
+      EXPECT_TRUE(token == 1 || token == 3) << *token;
+    }
+  }
+}
+
+TEST(SamplerTest, ScratchIsWhatItsParametersNeed) {
+  EXPECT_EQ(Sampler::ScratchBytes({.temperature = 0}, 1000), 8000);
+  EXPECT_EQ(Sampler::ScratchBytes({.presence_penalty = 1}, 1000),
+            20000 + 64 * 4);
+}
+
 TEST(LogProbabilityTest, ProbabilitiesSumToOne) {
   for (const float size : {0.0f, 1.0f, 10.0f, 80.0f}) {
     std::vector<float> logits(300);
@@ -190,6 +571,62 @@ TEST(LogProbabilityTest, HugeLogitsDoNotOverflow) {
   EXPECT_FLOAT_EQ(LogProbability({-3e38f, -3e38f}, 1), -std::log(2.0f));
   EXPECT_EQ(LogProbability({1.0f, -kInfinity}, 1), -kInfinity);
   EXPECT_EQ(LogProbability({1.0f, -kInfinity}, 0), 0.0f);
+}
+
+TEST(LogProbabilityTest, NanIsImpossibleAsForTheSampler) {
+  EXPECT_FLOAT_EQ(LogProbability({0.0f, kNan, 0.0f}, 0), -std::log(2.0f));
+  EXPECT_EQ(LogProbability({0.0f, kNan}, 1), -kInfinity);
+  EXPECT_TRUE(std::isnan(LogProbability({kNan, kNan}, 0)));
+  EXPECT_TRUE(std::isnan(LogProbability({1.0f, kInfinity}, 0)));
+  EXPECT_TRUE(std::isnan(LogProbability({-kInfinity}, 0)));
+}
+
+MATCHER_P2(Likely, token, probability, "") {
+  return arg.token == token &&
+         std::abs(std::exp(arg.logprob) - probability) < 1e-6;
+}
+
+TEST(TopLogProbabilitiesTest, AreTheBestInOrderAndTiesById) {
+  std::vector<LikelyToken> top;
+  TopLogProbabilities(kHalves, 3, top);
+  EXPECT_THAT(top, testing::ElementsAre(Likely(2, 0.5), Likely(0, 0.25),
+                                        Likely(1, 0.125)));
+  TopLogProbabilities(kHalves, 20, top);
+  EXPECT_EQ(top.size(), 4u);
+  TopLogProbabilities(kHalves, 0, top);
+  EXPECT_TRUE(top.empty());
+}
+
+TEST(TopLogProbabilitiesTest, LeaveOutTheImpossible) {
+  std::vector<LikelyToken> top;
+  TopLogProbabilities({kNan, 1.0f, -kInfinity, 1.0f}, 4, top);
+  EXPECT_THAT(top, testing::ElementsAre(Likely(1, 0.5), Likely(3, 0.5)));
+  TopLogProbabilities({kNan, 1.0f, kInfinity}, 4, top);
+  EXPECT_TRUE(top.empty());
+}
+
+TEST(TopLogProbabilitiesTest, AgreeWithASortOfRandomRows) {
+  std::mt19937 random(1);
+  for (int row = 0; row < 200; ++row) {
+    std::vector<float> logits(1 + random() % 60);
+    for (float& logit : logits) {
+      logit = static_cast<float>(static_cast<int>(random() % 9)) / 2;
+    }
+    std::vector<int32_t> ids(logits.size());
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+    std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
+      return logits[a] > logits[b];
+    });
+    const size_t count = random() % 21;
+    ids.resize(std::min(ids.size(), count));
+    std::vector<LikelyToken> top;
+    TopLogProbabilities(logits, static_cast<int64_t>(count), top);
+    ASSERT_EQ(top.size(), ids.size());
+    for (size_t i = 0; i < ids.size(); ++i) {
+      EXPECT_EQ(top[i].token, ids[i]);
+      EXPECT_EQ(top[i].logprob, LogProbability(logits, ids[i]));
+    }
+  }
 }
 
 TEST(UniformAtTest, LiesInTheHalfOpenUnitIntervalAndFillsItEvenly) {
