@@ -15,7 +15,8 @@ namespace mneme {
 SessionState::SessionState(std::shared_ptr<const StateLayout> layout)
     : layout_(std::move(layout)),
       memory_(layout_->total_floats() * 4),
-      cursors_(layout_->part_count()) {
+      cursors_(layout_->part_count()),
+      recent_(kRecentTokens) {
   tail_.reserve(layout_->spec().block_tokens);
   if (memory_) Clear();
 }
@@ -36,7 +37,8 @@ void SessionState::Clear() {
 int64_t SessionState::BookkeepingBytes(const StateLayout& layout) {
   return static_cast<int64_t>(sizeof(SessionState)) +
          layout.part_count() * static_cast<int64_t>(sizeof(Cursor)) +
-         layout.spec().block_tokens * static_cast<int64_t>(sizeof(int32_t));
+         (layout.spec().block_tokens + kRecentTokens) *
+             static_cast<int64_t>(sizeof(int32_t));
 }
 
 absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Create(
@@ -62,6 +64,7 @@ absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Clone() const {
     copy.cursors_[part] = {.committed = extent, .pending = extent};
   }
   copy.tail_.assign(tail_.begin(), tail_.end());
+  copy.recent_ = recent_;
   copy.computed_tokens_ = computed_tokens_;
   copy.stepped_ = stepped_;
   return made;
@@ -86,7 +89,18 @@ int64_t SessionState::tail_room() const {
 
 void SessionState::PushToken(int32_t token) {
   MNEME_DCHECK(tail_room() > 0);
+  recent_[position() % kRecentTokens] = token;
   tail_.push_back(token);
+}
+
+void SessionState::CopyRecent(int64_t count,
+                              std::vector<int32_t>& tokens) const {
+  MNEME_DCHECK(count <= kRecentTokens);
+  tokens.clear();
+  for (int64_t at = std::max<int64_t>(position() - count, 0); at < position();
+       ++at) {
+    tokens.push_back(recent_[at % kRecentTokens]);
+  }
 }
 
 void SessionState::Ask() {
@@ -129,7 +143,7 @@ void SessionState::Abandon() {
 std::string SessionState::Digest(std::string_view fingerprint,
                                  std::string_view pending) const {
   Sha256 hash;
-  hash.Update("mneme-state-1");
+  hash.Update("mneme-state-2");
   hash.Update(fingerprint);
   hash.UpdateInt64(computed_tokens_);
   hash.UpdateInt64(stepped_ ? 1 : 0);
@@ -137,6 +151,11 @@ std::string SessionState::Digest(std::string_view fingerprint,
   for (const int32_t token : tail_) hash.UpdateInt64(token);
   hash.UpdateInt64(static_cast<int64_t>(pending.size()));
   hash.Update(pending);
+  const int64_t recent = std::min(position(), kRecentTokens);
+  hash.UpdateInt64(recent);
+  for (int64_t at = position() - recent; at < position(); ++at) {
+    hash.UpdateInt64(recent_[at % kRecentTokens]);
+  }
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const Extent& extent = cursors_[part].committed;
     hash.UpdateInt64(extent.rows);

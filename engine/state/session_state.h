@@ -12,7 +12,8 @@
 //     Commit():   committed = pending          Abandon(): pending = committed
 //
 // Tokens that are not computed yet wait in the tail, which never reaches
-// beyond the end of the open block.
+// beyond the end of the open block. They are history already: the last tokens
+// of it, computed or waiting, are kept in a ring for what looks back at them.
 #ifndef MNEME_ENGINE_STATE_SESSION_STATE_H_
 #define MNEME_ENGINE_STATE_SESSION_STATE_H_
 
@@ -33,6 +34,9 @@ namespace mneme {
 // Thread-compatible: one thread at a time.
 class SessionState {
  public:
+  // Tokens that the ring holds.
+  static constexpr int64_t kRecentTokens = 1024;
+
   // All parts zero, or without rows. RESOURCE_EXHAUSTED if the memory is
   // refused.
   static absl::StatusOr<std::unique_ptr<SessionState>> Create(
@@ -41,7 +45,8 @@ class SessionState {
   // As Create made it.
   void Clear();
 
-  // A copy of the committed state and the tail. REQUIRES: no unit is open.
+  // A copy of the committed state, the tail and the ring. REQUIRES: no unit is
+  // open.
   absl::StatusOr<std::unique_ptr<SessionState>> Clone() const;
 
   // Bytes of a state of `layout` beside its parts.
@@ -82,6 +87,10 @@ class SessionState {
   }
   absl::Span<const int32_t> tail() const { return tail_; }
 
+  // Overwrites `tokens` with the last tokens of the history, oldest first:
+  // `count` of them, or all if it has fewer. REQUIRES: count <= kRecentTokens.
+  void CopyRecent(int64_t count, std::vector<int32_t>& tokens) const;
+
   // Tokens that the tail still takes before its block is full.
   int64_t tail_room() const;
   // REQUIRES: tail_room() > 0.
@@ -108,8 +117,9 @@ class SessionState {
   // histories; `fingerprint` names the model, `pending` is text of the history
   // that is not tokens yet. The form that is hashed, all integers as 8 bytes
   // little-endian:
-  //   "mneme-state-1" fingerprint computed_tokens stepped(0|1)
+  //   "mneme-state-2" fingerprint computed_tokens stepped(0|1)
   //   tail length, tail tokens, pending length, pending,
+  //   ring length (at most kRecentTokens), its tokens, oldest first,
   //   then for every part its rows and the f32 values of those rows.
   std::string Digest(std::string_view fingerprint,
                      std::string_view pending = {}) const;
@@ -139,6 +149,8 @@ class SessionState {
   AlignedBuffer memory_;
   std::vector<Cursor> cursors_;  // one per part
   std::vector<int32_t> tail_;    // capacity: a block
+  // [kRecentTokens] The token at position p lies at p % kRecentTokens.
+  std::vector<int32_t> recent_;
   int64_t computed_tokens_ = 0;
   bool stepped_ = false;
 };

@@ -340,6 +340,89 @@ TEST_F(SessionStateTest, HiddenIsTheLastPart) {
   EXPECT_THAT(state_->hidden(), Each(4.0f));
 }
 
+// -- Recent tokens -----------------------------------------------------------
+
+// The tokens at [begin, end) when the one at position p is p.
+std::vector<int32_t> Range(int32_t begin, int32_t end) {
+  std::vector<int32_t> tokens;
+  for (int32_t token = begin; token < end; ++token) tokens.push_back(token);
+  return tokens;
+}
+
+std::vector<int32_t> Recent(const SessionState& state, int64_t count) {
+  std::vector<int32_t> tokens = {-7};
+  state.CopyRecent(count, tokens);
+  return tokens;
+}
+
+TEST_F(SessionStateTest, RecentTokensAreTheEndOfTheHistory) {
+  EXPECT_THAT(Recent(*state_, 5), IsEmpty());
+  for (int32_t position = 0; position < 2500; ++position) {
+    if (state_->tail_room() == 0) state_->Commit();
+    state_->PushToken(position);
+    if (position % 3 == 0) state_->Commit();
+    if (position % 50 != 0) continue;
+    const int32_t end = position + 1;
+    ASSERT_EQ(Recent(*state_, 5), Range(std::max(end - 5, 0), end));
+    ASSERT_EQ(Recent(*state_, SessionState::kRecentTokens),
+              Range(std::max(end - 1024, 0), end));
+  }
+  EXPECT_THAT(Recent(*state_, 0), IsEmpty());
+}
+
+TEST_F(SessionStateTest, AnAbandonedUnitLeavesItsTokensRecent) {
+  Push(*state_, 3);
+  state_->Abandon();
+  EXPECT_THAT(Recent(*state_, 9), ElementsAre(100, 101, 102));
+  state_->Commit();
+  EXPECT_THAT(Recent(*state_, 9), ElementsAre(100, 101, 102));
+}
+
+TEST_F(SessionStateTest, ACloneKeepsItsOwnRecentTokens) {
+  Push(*state_, 3);
+  std::unique_ptr<SessionState> clone = *state_->Clone();
+  clone->PushToken(7);
+  state_->PushToken(8);
+  EXPECT_THAT(Recent(*clone, 9), ElementsAre(100, 101, 102, 7));
+  EXPECT_THAT(Recent(*state_, 9), ElementsAre(100, 101, 102, 8));
+}
+
+TEST_F(SessionStateTest, AClearedStateIsAsNewAndHasNothingRecent) {
+  const std::string digest = Digest();
+  Advance(*state_, 3, 1.0f);
+  state_->Clear();
+  EXPECT_THAT(Recent(*state_, 9), IsEmpty());
+  EXPECT_EQ(Digest(), digest);
+}
+
+TEST_F(SessionStateTest, RecentTokensCountInTheDigestWhileTheyAreRecent) {
+  std::unique_ptr<SessionState> other = *SessionState::Create(layout_);
+  state_->PushToken(1);
+  other->PushToken(2);
+  state_->Commit();
+  other->Commit();
+  // Nothing but the ring tells them apart.
+  for (int64_t position = 1; position < SessionState::kRecentTokens;
+       ++position) {
+    EXPECT_NE(Digest(), other->Digest(kFingerprint)) << position;
+    for (SessionState* state : {state_.get(), other.get()}) {
+      state->PushToken(5);
+      state->Commit();
+    }
+  }
+  EXPECT_NE(Digest(), other->Digest(kFingerprint));
+  for (SessionState* state : {state_.get(), other.get()}) {
+    state->PushToken(5);
+    state->Commit();
+  }
+  EXPECT_EQ(Digest(), other->Digest(kFingerprint));
+}
+
+TEST_F(SessionStateTest, TheRingIsPartOfTheBytes) {
+  EXPECT_GE(SessionState::BookkeepingBytes(*layout_),
+            SessionState::kRecentTokens * 4 + kBlock * 4);
+}
+
 // -- Digest ------------------------------------------------------------------
 
 TEST_F(SessionStateTest, ADigestIs64LowerCaseHexDigits) {
