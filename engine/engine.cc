@@ -65,7 +65,11 @@ class EngineImpl final : public Engine {
         scheduler_(clock_, observer_),
         housekeeper_(kExpireEvery, [this] { Expire(); }) {}
 
-  ~EngineImpl() override { Drain(absl::InfinitePast()); }
+  ~EngineImpl() override {
+    Drain(absl::InfinitePast());
+    // Generations without a stream hold their sessions until they have ended.
+    tasks_.AwaitNone(absl::InfiniteFuture());
+  }
 
   absl::Status LoadModel(const std::string& name,
                          const std::string& directory) override;
@@ -120,11 +124,18 @@ class EngineImpl final : public Engine {
                    std::function<absl::StatusOr<SessionInfo>(
                        const std::shared_ptr<Session>&)>
                        work);
-  // Deletes the sessions that have expired.
+  // Deletes the sessions that have expired, and ends the generations whose
+  // readers let them wait for too long.
   void Expire();
-  // Gives `task` its memory and its place in `session`.
+  // The kept answer to the request id of `options`; null if there is none.
+  absl::StatusOr<std::unique_ptr<Generation>> Attach(
+      const Session& session, const GenerateOptions& options,
+      StreamListener* listener);
+  // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
+  // `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
-                         const std::shared_ptr<Task>& task, std::string prompt);
+                         const std::shared_ptr<Task>& task, std::string prompt,
+                         int64_t scratch_bytes = 0, KeptReply kept = {});
   void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
                    const SessionState& state, int64_t next_offset,
                    std::string_view pending);
@@ -251,7 +262,11 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.weight_bytes = model.weight_bytes();
   info.state_bytes = model.layout()->state_bytes();
   info.scratch_bytes = model.workspace_bytes(model.max_rows());
-  info.stream_bytes = kStreamBytes;
+  info.stream_bytes =
+      kStreamBytes + Sampler::ScratchBytes(
+                         {.presence_penalty = 1,
+                          .penalty_window_tokens = SessionState::kRecentTokens},
+                         config.vocab_size);
   info.index_bytes = Session::IndexBytes();
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
@@ -470,6 +485,10 @@ void EngineImpl::Expire() {
     observer_->OnSessionEvent(session->served().name,
                               SessionEventKind::kExpire);
   }
+  const absl::Duration now = clock_->Monotonic();
+  for (const std::shared_ptr<Task>& task : tasks_.List()) {
+    if (task->CancelIfUnread(now)) WakeLane(scheduler_, *task);
+  }
 }
 
 absl::Status EngineImpl::DeleteSession(const std::string& id,
@@ -514,22 +533,26 @@ absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
 
 absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
                                    const std::shared_ptr<Task>& task,
-                                   std::string prompt) {
+                                   std::string prompt, int64_t scratch_bytes,
+                                   KeptReply kept) {
   const int64_t copy_bytes =
       task->commits() ? 0 : session->model().layout()->state_bytes();
   MNEME_ASSIGN_OR_RETURN(
       ByteBudget::Reservation reservation,
       budget_.Reserve(
-          kStreamBytes + copy_bytes,
+          kStreamBytes + copy_bytes + scratch_bytes,
           task->commits() ? "a stream" : "a stream on a copy of a state"));
   task->Hold(std::move(reservation));
   task->SetLane(session);
-  absl::Status status = session->AddTask(task, std::move(prompt));
+  // Its end may come before this returns.
+  tasks_.Add(task);
+  absl::Status status =
+      session->AddTask(task, std::move(prompt), std::move(kept));
   if (!status.ok()) {
+    tasks_.Remove(*task);
     task->SetLane(nullptr);
     return status;
   }
-  tasks_.Add(task);
   scheduler_.Wake(session);
   return absl::OkStatus();
 }
@@ -545,23 +568,61 @@ void EngineImpl::StartOnCopy(const Session& session,
   scheduler_.Wake(std::move(lane));
 }
 
+absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Attach(
+    const Session& session, const GenerateOptions& options,
+    StreamListener* listener) {
+  const absl::optional<KeptReply> kept = session.FindReply(options.request_id);
+  if (!kept.has_value()) {
+    if (options.output_offset == 0) return nullptr;
+    // To begin again would give another answer at another offset.
+    const int64_t next_offset = session.Info().next_offset;
+    return WithReason(
+        absl::OutOfRangeError(absl::StrCat(
+            "output_offset: found ", options.output_offset,
+            ", but no answer to the request_id is kept; the session is at ",
+            next_offset)),
+        {.reason = "OFFSET_NOT_KEPT",
+         .metadata = {{"nearest_offset", absl::StrCat(next_offset)}}});
+  }
+  if (kept->request_digest != options.request_digest) {
+    return WithReason(
+        absl::InvalidArgumentError(
+            "request_id: it came before with another request"),
+        {.reason = "REQUEST_ID_REUSED", .metadata = {{"field", "request_id"}}});
+  }
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Reply::Reader> reader,
+                         kept->reply->Attach(options.output_offset, listener));
+  std::shared_ptr<GenerationTask> task = kept->task.lock();
+  if (task != nullptr) WakeLane(scheduler_, *task);
+  return std::make_unique<GenerationStream>(
+      kept->reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
+}
+
 absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
     const GenerateOptions& options, StreamListener* listener) {
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
                          FindSession(options.session, options.uid));
-  const std::string& model_name = session->served().name;
+  const ServedModel& served = session->served();
+  const std::string& model_name = served.name;
+  const int64_t vocab_size = session->model().config().vocab_size;
   MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
-  MNEME_RETURN_IF_ERROR(
-      CheckGenerate(options, session->model().config().vocab_size));
+  MNEME_RETURN_IF_ERROR(CheckGenerate(options, session->unit(), vocab_size));
+  if (!options.request_id.empty()) {
+    MNEME_ASSIGN_OR_RETURN(std::unique_ptr<Generation> attached,
+                           Attach(*session, options, listener));
+    if (attached != nullptr) return attached;
+  }
 
-  GenerationTask::Setup setup{.model = session->served_ptr(),
-                              .unit = session->unit(),
-                              .clock = clock_,
-                              .observer = observer_};
+  GenerationTask::Setup setup{
+      .model = session->served_ptr(),
+      .unit = session->unit(),
+      .clock = clock_,
+      .observer = observer_,
+      .on_unread_end = [this](const Task& task) { tasks_.Remove(task); }};
   std::string prompt;
   if (options.prompt.has_value()) {
-    MNEME_RETURN_IF_ERROR(session->served().CheckInput(
-        session->unit(), *options.prompt, "prompt"));
+    MNEME_RETURN_IF_ERROR(
+        served.CheckInput(session->unit(), *options.prompt, "prompt"));
     prompt = PayloadBytes(*options.prompt);
   }
   if (options.sampling.seed.has_value()) {
@@ -570,12 +631,33 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
     absl::MutexLock lock(&mutex_);
     setup.seed = absl::Uniform<uint64_t>(random_);
   }
+  const auto reply = std::make_shared<Reply>(
+      Reply::Setup{.model = session->served_ptr(),
+                   .unit = session->unit(),
+                   .max_tokens = options.max_tokens,
+                   .logprobs = options.logprobs,
+                   .top_logprobs = options.top_logprobs,
+                   .waits = options.on_disconnect == OnDisconnect::kCancel});
+  setup.reply = reply;
+  std::shared_ptr<Reply::Reader> reader = reply->Open(listener);
+  GenerateOptions rest = options;
+  rest.prompt.reset();  // the session has it
   auto task =
-      std::make_shared<GenerationTask>(options, std::move(setup), listener);
-  MNEME_RETURN_IF_ERROR(
-      Rejected(model_name, StartTask(session, task, std::move(prompt))));
-  return std::make_unique<GenerationStream>(std::move(task), &scheduler_,
-                                            &tasks_);
+      std::make_shared<GenerationTask>(std::move(rest), std::move(setup));
+  const absl::Status started = StartTask(
+      session, task, std::move(prompt),
+      Sampler::ScratchBytes(MakeSampling(options.sampling, 0), vocab_size),
+      {.request_id = options.request_id,
+       .request_digest = options.request_digest,
+       .had_prompt = options.prompt.has_value(),
+       .reply = reply,
+       .task = task});
+  if (absl::IsAlreadyExists(started)) {  // it came twice at once
+    return Attach(*session, options, listener);
+  }
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, started));
+  return std::make_unique<GenerationStream>(
+      reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
 }
 
 absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(

@@ -126,11 +126,13 @@ class Engine {
       const AppendOptions& options, StreamListener* listener) = 0;
 
   // Generates from the session's history when all input accepted so far is
-  // absorbed. NOT_FOUND; ABORTED (EPOCH_FENCED), (SESSION_BUSY) if a
-  // generation or a committing scoring is under way; INVALID_ARGUMENT;
-  // RESOURCE_EXHAUSTED (RAM_BUDGET, without commit), (QUEUE_FULL);
-  // UNAVAILABLE (DRAINING). A session without history ends the generation with
-  // FAILED_PRECONDITION (NO_HISTORY). `listener` outlives it.
+  // absorbed, or attaches to the generation that the request id began.
+  // NOT_FOUND; ABORTED (EPOCH_FENCED), (SESSION_BUSY) if a
+  // generation or a committing scoring is under way; INVALID_ARGUMENT, also
+  // (REQUEST_ID_REUSED); OUT_OF_RANGE (OFFSET_NOT_KEPT) for an output_offset
+  // where no kept token begins; RESOURCE_EXHAUSTED (RAM_BUDGET),
+  // (QUEUE_FULL); UNAVAILABLE (DRAINING). A session without history ends the
+  // generation with FAILED_PRECONDITION (NO_HISTORY). `listener` outlives it.
   virtual absl::StatusOr<std::unique_ptr<Generation>> Generate(
       const GenerateOptions& options, StreamListener* listener) = 0;
 

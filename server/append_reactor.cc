@@ -130,7 +130,8 @@ void AppendReactor::Open() {
     End(ToGrpcStatus(opened, session_));
     return;
   }
-  if (open.resume()) context_.metrics->OnStreamResumed(feed_.model());
+  if (open.resume())
+    context_.metrics->OnStreamResumed(feed_.model(), ResumeKind::kAppend);
   opened_due_ = true;
 }
 

@@ -11,13 +11,13 @@
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "server/names.h"
+#include "server/request_id_table.h"
 #include "server/status.h"
 
 namespace mneme::server {
 namespace {
 
 constexpr int64_t kDefaultMaxTokens = 256;
-constexpr int kMaxStopTokens = 64;
 constexpr size_t kMaxClientIdBytes = 128;
 constexpr size_t kEtagDigits = 16;
 
@@ -47,6 +47,8 @@ v1::GenerateResponse::Finished::FinishReason ToProto(FinishReason reason) {
       return v1::GenerateResponse::Finished::LENGTH;
     case FinishReason::kCancelled:
       return v1::GenerateResponse::Finished::CANCELLED;
+    case FinishReason::kDeadline:
+      return v1::GenerateResponse::Finished::DEADLINE;
   }
   return v1::GenerateResponse::Finished::FINISH_REASON_UNSPECIFIED;
 }
@@ -71,54 +73,53 @@ Payload TakeTokens(const v1::TokenIds& tokens) {
   return std::vector<int32_t>(tokens.ids().begin(), tokens.ids().end());
 }
 
-// Names the first field of `sampling` that is set and not supported.
-absl::Status CheckSampling(const v1::SamplingParams& sampling) {
-  const std::pair<bool, const char*> unsupported[] = {
-      {sampling.top_k() != 0, "top_k"},
-      {sampling.has_top_p() && sampling.top_p() != 1, "top_p"},
-      {sampling.min_p() != 0, "min_p"},
-      {sampling.has_typical_p() && sampling.typical_p() != 1, "typical_p"},
-      {sampling.has_repetition_penalty() && sampling.repetition_penalty() != 1,
-       "repetition_penalty"},
-      {sampling.presence_penalty() != 0, "presence_penalty"},
-      {sampling.frequency_penalty() != 0, "frequency_penalty"},
-      {sampling.penalty_window_tokens() != 0, "penalty_window_tokens"},
-      {!sampling.logit_bias().empty(), "logit_bias"},
-  };
-  for (const auto& [set, field] : unsupported) {
-    if (set) return UnsupportedField(absl::StrCat("sampling.", field));
+// What is given, and else what the engine takes for it.
+SamplingOptions FromProto(const v1::SamplingParams& sampling) {
+  SamplingOptions options;
+  if (sampling.has_temperature()) options.temperature = sampling.temperature();
+  options.top_k = sampling.top_k();
+  if (sampling.has_top_p()) options.top_p = sampling.top_p();
+  options.min_p = sampling.min_p();
+  if (sampling.has_typical_p()) options.typical_p = sampling.typical_p();
+  if (sampling.has_repetition_penalty()) {
+    options.repetition_penalty = sampling.repetition_penalty();
   }
-  return absl::OkStatus();
+  options.presence_penalty = sampling.presence_penalty();
+  options.frequency_penalty = sampling.frequency_penalty();
+  options.penalty_window_tokens = sampling.penalty_window_tokens();
+  if (sampling.has_seed()) options.seed = sampling.seed();
+  options.logit_bias.insert(sampling.logit_bias().begin(),
+                            sampling.logit_bias().end());
+  return options;
 }
 
-absl::Status CheckGenerate(const v1::GenerateRequest& request) {
-  const std::pair<bool, const char*> unsupported[] = {
-      {!request.request_id().empty(), "request_id"},
-      {request.stop_size() != 0, "stop"},
-      {request.has_grammar(), "grammar"},
-      {request.has_json_schema(), "json_schema"},
-      {request.top_logprobs() != 0, "top_logprobs"},
-      {request.on_disconnect() == v1::GenerateRequest::FINISH, "on_disconnect"},
-      {request.output_offset() != 0, "output_offset"},
-  };
-  for (const auto& [set, field] : unsupported) {
-    if (set) return UnsupportedField(field);
+absl::StatusOr<OnDisconnect> FromProto(
+    v1::GenerateRequest::OnDisconnect value) {
+  switch (value) {
+    case v1::GenerateRequest::ON_DISCONNECT_UNSPECIFIED:
+    case v1::GenerateRequest::CANCEL:
+      return OnDisconnect::kCancel;
+    case v1::GenerateRequest::FINISH:
+      return OnDisconnect::kFinish;
+    default:
+      return BadField("on_disconnect",
+                      absl::StrCat("found the unknown value ", value));
   }
-  if (!v1::GenerateRequest::OnDisconnect_IsValid(request.on_disconnect())) {
-    return BadField("on_disconnect", absl::StrCat("found the unknown value ",
-                                                  request.on_disconnect()));
+}
+
+// The same for all requests that differ in output_offset alone.
+std::string DigestOf(v1::GenerateRequest request) {
+  request.clear_output_offset();
+  return RequestDigest("mneme.v1.Memory/Generate", request);
+}
+
+void ToProto(const TokenLogprob& logprob, v1::TokenLogprob* out) {
+  out->set_token(logprob.token);
+  out->set_logprob(logprob.logprob);
+  out->set_text(logprob.text);
+  for (const TokenLogprob& likely : logprob.top) {
+    ToProto(likely, out->add_top());
   }
-  if (request.max_tokens() < 0) {
-    return BadField("max_tokens", absl::StrCat("found ", request.max_tokens(),
-                                               ", wanted 0 or more"));
-  }
-  if (request.stop_token_ids_size() > kMaxStopTokens) {
-    return BadField(
-        "stop_token_ids",
-        absl::StrCat("found ", request.stop_token_ids_size(),
-                     " tokens, wanted ", kMaxStopTokens, " at most"));
-  }
-  return CheckSampling(request.sampling());
 }
 
 }  // namespace
@@ -346,7 +347,8 @@ v1::AppendResponse::Opened ToProto(const AppendOpened& opened) {
 }
 
 absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
-  MNEME_RETURN_IF_ERROR(CheckGenerate(request));
+  if (request.has_grammar()) return UnsupportedField("grammar");
+  if (request.has_json_schema()) return UnsupportedField("json_schema");
   GenerateOptions options;
   MNEME_ASSIGN_OR_RETURN(options.session,
                          ParseSessionName(request.session(), "session"));
@@ -367,34 +369,34 @@ absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
   }
   options.max_tokens =
       request.max_tokens() == 0 ? kDefaultMaxTokens : request.max_tokens();
-  const v1::SamplingParams& sampling = request.sampling();
-  if (sampling.has_temperature()) {
-    options.sampling.temperature = sampling.temperature();
-  }
-  if (sampling.has_seed()) options.sampling.seed = sampling.seed();
+  options.sampling = FromProto(request.sampling());
+  options.stop.assign(request.stop().begin(), request.stop().end());
   options.stop_tokens.assign(request.stop_token_ids().begin(),
                              request.stop_token_ids().end());
   options.ignore_eos = request.ignore_eos();
   options.logprobs = request.logprobs();
+  options.top_logprobs = request.top_logprobs();
   options.commit = !request.has_commit() || request.commit();
+  options.request_id = request.request_id();
+  if (!options.request_id.empty()) options.request_digest = DigestOf(request);
+  options.output_offset = request.output_offset();
+  MNEME_ASSIGN_OR_RETURN(options.on_disconnect,
+                         FromProto(request.on_disconnect()));
   return options;
 }
 
-void AddEvent(const GenerateEvent& event, bool logprobs,
-              v1::GenerateResponse* response) {
+void AddEvent(const GenerateEvent& event, v1::GenerateResponse* response) {
   switch (event.kind) {
     case GenerateEvent::Kind::kStarted:
       response->mutable_started()->set_ask_position(event.ask_position);
       response->mutable_started()->set_offset(event.offset);
+      response->mutable_started()->set_attached(event.attached);
       break;
-    case GenerateEvent::Kind::kToken:
+    case GenerateEvent::Kind::kOutput:
       response->mutable_text()->append(event.text);
-      response->add_tokens(event.token);
-      if (logprobs) {
-        v1::TokenLogprob* const logprob = response->add_logprobs();
-        logprob->set_token(event.token);
-        logprob->set_logprob(event.logprob);
-        logprob->set_text(event.text);
+      if (event.token.has_value()) response->add_tokens(*event.token);
+      if (event.logprob.has_value()) {
+        ToProto(*event.logprob, response->add_logprobs());
       }
       break;
     case GenerateEvent::Kind::kFinished: {
@@ -403,6 +405,7 @@ void AddEvent(const GenerateEvent& event, bool logprobs,
       finished->set_next_offset(event.next_offset);
       finished->set_position(event.position);
       *finished->mutable_stats() = ToProto(event.stats);
+      finished->set_stop(event.stop);
       if (event.stop_token.has_value()) {
         finished->set_stop_token(*event.stop_token);
       }

@@ -49,9 +49,8 @@ v1::AppendResponse::Opened ToProto(const AppendOpened& opened);
 
 absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request);
 
-// Adds an event to what `response` already says. `logprobs`: as asked for.
-void AddEvent(const GenerateEvent& event, bool logprobs,
-              v1::GenerateResponse* response);
+// Adds an event to what `response` already says.
+void AddEvent(const GenerateEvent& event, v1::GenerateResponse* response);
 
 absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open);
 

@@ -11,13 +11,17 @@ namespace {
 
 // Tokens that one message may join.
 constexpr int kMaxTokensPerMessage = 256;
+// A client's clock may call it a deadline before ours does.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
 }  // namespace
 
 GenerateReactor::GenerateReactor(const ServiceContext& context,
+                                 const grpc::CallbackServerContext& call,
                                  const v1::GenerateRequest& request)
     : PumpedStream(context.pump),
       context_(context),
+      call_(call),
       rpc_(context.metrics, context.clock, "mneme.v1.Memory/Generate") {
   JoinPump();
   {
@@ -34,7 +38,6 @@ void GenerateReactor::Begin(const v1::GenerateRequest& request) {
     return;
   }
   session_ = request.session();
-  logprobs_ = request.logprobs();
   absl::StatusOr<std::unique_ptr<Generation>> stream =
       context_.engine->Generate(*options, this);
   if (!stream.ok()) {
@@ -51,7 +54,7 @@ void GenerateReactor::OnWriteDone(bool ok) {
   {
     absl::MutexLock lock(&mu_);
     writing_ = false;
-    if (!ok && !outcome_.has_value()) outcome_ = grpc::Status::CANCELLED;
+    if (!ok) Lose();
   }
   Advance();
 }
@@ -62,10 +65,19 @@ void GenerateReactor::OnCancel() {
     if (finished_) return;
     context_.metrics->OnCancelled(
         model_, had_token_ ? CancelStage::kDecode : CancelStage::kPrefill);
-    outcome_ = grpc::Status::CANCELLED;
-    stream_.reset();
+    Lose();
   }
   Advance();
+}
+
+void GenerateReactor::Lose() {
+  if (!outcome_.has_value()) outcome_ = grpc::Status::CANCELLED;
+  if (stream_ == nullptr) return;
+  const bool too_late = context_.clock->Now() + kDeadlineSlack >=
+                        absl::FromChrono(call_.deadline());
+  stream_->Disconnect(too_late ? FinishReason::kDeadline
+                               : FinishReason::kCancelled);
+  stream_.reset();
 }
 
 void GenerateReactor::OnDone() {
@@ -102,8 +114,12 @@ bool GenerateReactor::FillResponse() {
     if (event->kind == GenerateEvent::Kind::kFinished) {
       return TakeEnd(*event) || filled;
     }
-    if (event->kind == GenerateEvent::Kind::kToken) had_token_ = true;
-    AddEvent(*event, logprobs_, &response_);
+    if (event->kind == GenerateEvent::Kind::kOutput) had_token_ = true;
+    if (event->attached) {
+      attached_ = true;
+      context_.metrics->OnStreamResumed(model_, ResumeKind::kGenerate);
+    }
+    AddEvent(*event, &response_);
     filled = true;
   }
   return true;
@@ -116,13 +132,16 @@ bool GenerateReactor::TakeEnd(const GenerateEvent& event) {
     outcome_ = ToGrpcStatus(event.status, session_);
     return false;
   }
-  if (event.reason == FinishReason::kCancelled) {
+  const bool cut_off = event.reason == FinishReason::kCancelled ||
+                       event.reason == FinishReason::kDeadline;
+  // To one that asks what became of it, this is an answer like any other.
+  if (cut_off && !attached_) {
     outcome_ = pump()->draining() ? ToGrpcStatus(DrainingError())
                                   : grpc::Status::CANCELLED;
   } else {
     outcome_ = grpc::Status::OK;
   }
-  AddEvent(event, logprobs_, &response_);
+  AddEvent(event, &response_);
   return true;
 }
 

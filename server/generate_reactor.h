@@ -20,12 +20,14 @@ namespace mneme::server {
 //
 // The tokens that wait while a message is being written go into the next one
 // together. A client that does not read leaves them unpolled in the engine,
-// which then pauses.
+// which then pauses or goes on, as was agreed.
 class GenerateReactor final
     : public grpc::ServerWriteReactor<v1::GenerateResponse>,
       public PumpedStream {
  public:
+  // `call` lives until OnDone.
   GenerateReactor(const ServiceContext& context,
+                  const grpc::CallbackServerContext& call,
                   const v1::GenerateRequest& request);
 
   void OnWriteDone(bool ok) override;
@@ -41,13 +43,17 @@ class GenerateReactor final
   // Takes the last event; false if the client is not to see it.
   bool TakeEnd(const GenerateEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  // The client is gone, or its deadline has passed.
+  void Lose() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   const ServiceContext context_;
+  const grpc::CallbackServerContext& call_;
   CountedRpc rpc_;
 
   absl::Mutex mu_;
   std::string session_ ABSL_GUARDED_BY(mu_);  // resource name
   std::string model_ ABSL_GUARDED_BY(mu_);
-  bool logprobs_ ABSL_GUARDED_BY(mu_) = false;
+  bool attached_ ABSL_GUARDED_BY(mu_) = false;
   bool had_token_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<Generation> stream_ ABSL_GUARDED_BY(mu_);  // until its end
   v1::GenerateResponse response_ ABSL_GUARDED_BY(mu_);       // being written

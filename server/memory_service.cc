@@ -19,8 +19,8 @@ MemoryService::Append(grpc::CallbackServerContext* /*call*/) {
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* MemoryService::Generate(
-    grpc::CallbackServerContext* /*call*/, const v1::GenerateRequest* request) {
-  return new GenerateReactor(context_, *request);
+    grpc::CallbackServerContext* call, const v1::GenerateRequest* request) {
+  return new GenerateReactor(context_, *call, *request);
 }
 
 grpc::ServerBidiReactor<v1::ScoreRequest, v1::ScoreResponse>*

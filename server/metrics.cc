@@ -52,11 +52,13 @@ const Buckets& BatchBuckets() {
 
 // The label values, in the order of their enums.
 constexpr const char* kOperationNames[] = {"append", "generate", "score"};
+constexpr const char* kResumeNames[] = {"append", "generate"};
 constexpr const char* kStageNames[] = {"append", "prefill", "decode", "score"};
 constexpr const char* kSegmentNames[] = {"applied", "duplicate", "gap",
                                          "conflict", "rejected"};
-constexpr const char* kFinishNames[] = {"stop", "length", "cancel", "error"};
-constexpr int kFinishError = 3;
+constexpr const char* kFinishNames[] = {"stop", "length", "cancel", "deadline",
+                                        "error"};
+constexpr int kFinishError = 4;
 constexpr const char* kPhaseNames[] = {"prefill", "decode"};
 constexpr const char* kEventNames[] = {"create", "delete", "expire", "reset"};
 constexpr const char* kRejectNames[] = {"ram_budget", "queue_full", "quota",
@@ -212,9 +214,9 @@ void Metrics::AddModel(const ModelInfo& info) {
            kEventNames, &model.session_events);
   counters("mneme_cancelled_total", "Calls that ended early by the client",
            "stage", kStageNames, &model.cancelled);
-  model.resumes = add(CounterFamily("mneme_stream_resumes_total",
-                                    "Streams that went on with an earlier one"),
-                      Labels{{"model", name}, {"kind", "append"}});
+  counters("mneme_stream_resumes_total",
+           "Streams that went on with an earlier one", "kind", kResumeNames,
+           &model.resumes);
 }
 
 void Metrics::RemoveModel(const std::string& name) {
@@ -322,9 +324,9 @@ void Metrics::OnCancelled(std::string_view model, CancelStage stage) {
   }
 }
 
-void Metrics::OnStreamResumed(std::string_view model) {
+void Metrics::OnStreamResumed(std::string_view model, ResumeKind kind) {
   absl::ReaderMutexLock lock(&models_mu_);
-  if (const Model* const m = Find(model)) m->resumes->Increment();
+  if (const Model* const m = Find(model)) m->resumes[Index(kind)]->Increment();
 }
 
 void Metrics::OnRequestEnded(std::string_view model, Operation op,

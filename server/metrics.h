@@ -32,6 +32,7 @@ namespace mneme::server {
 
 // The requests that take time, and where one of them was cancelled.
 enum class Operation { kAppend, kGenerate, kScore };
+enum class ResumeKind { kAppend, kGenerate };
 enum class CancelStage { kAppend, kPrefill, kDecode, kScore };
 
 // Thread-safe.
@@ -72,7 +73,7 @@ class Metrics final : public Observer {
   // The server's own.
   void OnCreditStalled(std::string_view model);
   void OnCancelled(std::string_view model, CancelStage stage);
-  void OnStreamResumed(std::string_view model);
+  void OnStreamResumed(std::string_view model, ResumeKind kind);
   void OnRequestEnded(std::string_view model, Operation op,
                       absl::Duration elapsed);
 
@@ -91,7 +92,7 @@ class Metrics final : public Observer {
   static constexpr int kOperations = 3;
   static constexpr int kCancelStages = 4;
   static constexpr int kSegmentResults = 5;
-  static constexpr int kFinishReasons = 4;  // and "error"
+  static constexpr int kFinishReasons = 5;  // and "error"
   static constexpr int kPassKinds = 2;
   static constexpr int kSessionEvents = 4;
 
@@ -113,7 +114,7 @@ class Metrics final : public Observer {
     std::array<prometheus::Histogram*, kOperations> request_duration{};
     std::array<prometheus::Counter*, kSessionEvents> session_events{};
     std::array<prometheus::Counter*, kCancelStages> cancelled{};
-    prometheus::Counter* resumes = nullptr;
+    std::array<prometheus::Counter*, 2> resumes{};
     std::vector<std::function<void()>> removals;  // of all of the above
   };
 

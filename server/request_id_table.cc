@@ -19,9 +19,11 @@ constexpr size_t kMaxIdCharacters = 64;
 // Of an entry beside its strings: nodes, pointers, the digest.
 constexpr int64_t kEntryBytes = 256;
 
-// Maps have no order of their own; equal requests need equal bytes.
-std::string DigestOf(const std::string& method,
-                     const google::protobuf::Message& request) {
+}  // namespace
+
+std::string RequestDigest(const std::string& method,
+                          const google::protobuf::Message& request) {
+  // Maps have no order of their own; equal requests need equal bytes.
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
@@ -35,8 +37,6 @@ std::string DigestOf(const std::string& method,
   digest.Update(bytes);
   return digest.HexDigest();
 }
-
-}  // namespace
 
 void RequestIdTable::Once(const std::string& id, const std::string& method,
                           const google::protobuf::Message& request,
@@ -52,7 +52,7 @@ void RequestIdTable::Once(const std::string& id, const std::string& method,
                                kMaxIdCharacters, " at most")));
     return;
   }
-  const std::string digest = DigestOf(method, request);
+  const std::string digest = RequestDigest(method, request);
   absl::Status status;
   bool first = false;
   {

@@ -23,6 +23,10 @@
 
 namespace mneme::server {
 
+// SHA-256 of a request: equal requests to a method have equal digests.
+std::string RequestDigest(const std::string& method,
+                          const google::protobuf::Message& request);
+
 // Remembers the answers of requests that succeeded: each for `keep`, the
 // newest `max_bytes` of them. Thread-safe.
 class RequestIdTable {

@@ -5,26 +5,39 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 
 namespace mneme {
-namespace {
 
-// Events that may wait for a slow reader before its generation pauses.
-constexpr size_t kMaxEvents = 256;
+Sampling MakeSampling(const SamplingOptions& options, uint64_t seed) {
+  Sampling sampling{
+      .temperature = options.temperature,
+      .top_k = options.top_k,
+      .top_p = options.top_p,
+      .min_p = options.min_p,
+      .typical_p = options.typical_p,
+      .repetition_penalty = options.repetition_penalty,
+      .presence_penalty = options.presence_penalty,
+      .frequency_penalty = options.frequency_penalty,
+      .logit_bias = {options.logit_bias.begin(), options.logit_bias.end()},
+      .seed = seed};
+  if (options.penalty_window_tokens > 0) {
+    sampling.penalty_window_tokens = options.penalty_window_tokens;
+  }
+  return sampling;
+}
 
-}  // namespace
-
-GenerationTask::GenerationTask(GenerateOptions options, Setup setup,
-                               StreamListener* listener)
+GenerationTask::GenerationTask(GenerateOptions options, Setup setup)
     : options_(std::move(options)),
       setup_(std::move(setup)),
       arrival_(setup_.clock->Monotonic()),
-      notifier_(listener),
-      sampler_(
-          {.temperature = options_.sampling.temperature, .seed = setup_.seed},
-          setup_.model->model->config().vocab_size,
-          setup_.model->sayable(setup_.unit)) {
+      sampler_(MakeSampling(options_.sampling, setup_.seed),
+               setup_.model->model->config().vocab_size,
+               setup_.model->sayable(setup_.unit)),
+      filter_(options_.stop) {
+  recent_.reserve(sampler_.window_tokens());
+  top_.reserve(options_.top_logprobs);
   stats_.seed = options_.sampling.temperature > 0 ? setup_.seed : 0;
 }
 
@@ -36,7 +49,7 @@ void GenerationTask::Begin() {
 }
 
 Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
-  absl::MutexLock lock(&mutex_);
+  const absl::Duration now = setup_.clock->Monotonic();
   if (phase_ == Phase::kAsk) {
     stats_.prompt_tokens = prompt_tokens();
     if (state.tail_room() == 0) return ComputeTail(state);
@@ -49,34 +62,37 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
     }
     // The Ask counts from here on, whatever becomes of it.
     state.Ask();
-    events_.push_back({.kind = GenerateEvent::Kind::kStarted,
-                       .ask_position = state.position(),
-                       .offset = history.next_offset(),
-                       .status = absl::OkStatus()});
+    setup_.reply->Begin(state.position(), history.next_offset());
     phase_ = Phase::kDecode;
   }
-  if (phase_ == Phase::kDecode && cancelled_) {
-    reason_ = FinishReason::kCancelled;
-    phase_ = Phase::kFlush;
-    // The tail before the first token belongs to the Ask.
-    if (stats_.generated_tokens == 0 && !state.tail().empty()) {
-      return ComputeTail(state);
+  absl::Status status;
+  if (const absl::optional<Cancellation> why = cancellation();
+      why.has_value() && phase_ != Phase::kDone) {
+    status = why->status;
+    if (phase_ == Phase::kDecode) {
+      reason_ = why->reason;
+      phase_ = Phase::kFlush;
+      // The tail before the first token belongs to the Ask.
+      if (stats_.generated_tokens == 0 && !state.tail().empty()) {
+        return ComputeTail(state);
+      }
     }
   }
   if (phase_ == Phase::kFlush) {
     if (state.tail_room() == 0) return ComputeTail(state);
-    Finish(absl::OkStatus(), history.next_offset(), state.position());
+    Finish(reason_ == FinishReason::kCancelled ? status : absl::OkStatus(),
+           history.next_offset(), state.position());
   }
   if (phase_ != Phase::kDecode) return {};
-  if (events_.size() >= kMaxEvents) {
+  if (setup_.reply->Crowded(now)) {
     // No full block is left behind: a session at rest can always be described.
     if (state.tail_room() == 0) return ComputeTail(state);
-    paused_ = true;
     return {};
   }
   state.Ask();
   sampling_ = true;
   sample_position_ = state.position();
+  state.CopyRecent(sampler_.window_tokens(), recent_);
   const int64_t rows = static_cast<int64_t>(state.tail().size());
   return {.kind = Demand::Kind::kStep,
           .rows = rows,
@@ -89,10 +105,13 @@ void GenerationTask::OnLogits(ConstRows logits) {
   if (!sampling_) return;
   const absl::Span<const float> row(logits.row(0),
                                     static_cast<size_t>(logits.cols));
-  sampled_ = sampler_.Sample(row, {}, sample_position_);
-  sampled_logprob_ = options_.logprobs && sampled_.has_value()
-                         ? LogProbability(row, *sampled_)
-                         : 0.0f;
+  sampled_ = sampler_.Sample(row, recent_, sample_position_);
+  if (!sampled_.has_value()) return;
+  said_ = {.token = *sampled_};
+  if (options_.logprobs) {
+    said_.logprob = LogProbability(row, *sampled_);
+    TopLogProbabilities(row, options_.top_logprobs, top_);
+  }
 }
 
 bool GenerationTask::IsStop(int32_t token) const {
@@ -103,6 +122,21 @@ bool GenerationTask::IsStop(int32_t token) const {
   return !options_.ignore_eos && is(setup_.model->model->config().eos_tokens);
 }
 
+bool GenerationTask::Show(std::string_view text) {
+  ++said_tokens_;
+  return setup_.unit == SessionUnit::kTokens || filter_.Add(text);
+}
+
+int64_t GenerationTask::shown_tokens() const {
+  return setup_.unit == SessionUnit::kTokens ? said_tokens_
+                                             : filter_.shown_tokens();
+}
+
+int64_t GenerationTask::shown_units() const {
+  return setup_.unit == SessionUnit::kTokens ? said_tokens_
+                                             : filter_.shown_bytes();
+}
+
 void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
   if (!std::exchange(sampling_, false)) return;
   if (!sampled_.has_value()) {
@@ -111,9 +145,9 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
     return;
   }
   const int32_t token = *sampled_;
-  std::string text = setup_.unit == SessionUnit::kText
-                         ? setup_.model->tokenizer->Decode(token)
-                         : std::string();
+  const std::string text = setup_.unit == SessionUnit::kText
+                               ? setup_.model->tokenizer->Decode(token)
+                               : std::string();
   history.RecordToken(token, text);
   state.PushToken(token);
 
@@ -125,64 +159,71 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
   last_token_ = now;
   ++stats_.generated_tokens;
 
-  absl::MutexLock lock(&mutex_);
-  if (IsStop(token)) {
+  if (IsStop(token)) {  // history, but not part of the reply
     reason_ = FinishReason::kStop;
     stop_token_ = token;
     phase_ = Phase::kFlush;
-    return;  // history, but not part of the reply
+  } else if (!Show(text)) {
+    reason_ = FinishReason::kStop;
+    phase_ = Phase::kFlush;
+  } else if (stats_.generated_tokens >= options_.max_tokens) {
+    phase_ = Phase::kFlush;
   }
-  events_.push_back({.kind = GenerateEvent::Kind::kToken,
-                     .token = token,
-                     .text = std::move(text),
-                     .logprob = sampled_logprob_,
-                     .status = absl::OkStatus()});
-  if (stats_.generated_tokens >= options_.max_tokens) phase_ = Phase::kFlush;
+  setup_.reply->Add(said_, top_, shown_tokens(), shown_units());
 }
 
 void GenerationTask::Finish(const absl::Status& status, int64_t next_offset,
                             int64_t position) {
-  if (done_) return;
+  if (phase_ == Phase::kDone) return;
+  phase_ = Phase::kDone;
   if (stats_.generated_tokens > 0) {
     stats_.prefill_time = first_token_ - first_pass_;
     stats_.decode_time = last_token_ - first_token_;
     stats_.time_to_first_token = first_token_ - arrival_;
   }
-  setup_.observer->OnGenerationFinished(setup_.model->name, status.ok(),
-                                        reason_, stats_);
-  events_.push_back({.kind = GenerateEvent::Kind::kFinished,
-                     .status = status,
-                     .reason = reason_,
-                     .next_offset = next_offset,
-                     .position = position,
-                     .stop_token = stop_token_,
-                     .stats = stats_});
-  phase_ = Phase::kDone;
-  done_ = true;
+  setup_.observer->OnGenerationFinished(
+      setup_.model->name, status.ok() || absl::IsCancelled(status), reason_,
+      stats_);
+  filter_.Finish();
+  const bool read =
+      setup_.reply->Finish({.kind = GenerateEvent::Kind::kFinished,
+                            .status = status,
+                            .reason = reason_,
+                            .next_offset = next_offset,
+                            .position = position,
+                            .stop = filter_.stop(),
+                            .stop_token = stop_token_,
+                            .stats = stats_},
+                           shown_tokens(), shown_units());
+  if (!read) setup_.on_unread_end(*this);
 }
 
 void GenerationTask::Fail(const absl::Status& status,
                           const HistorySink& history, int64_t position) {
-  absl::MutexLock lock(&mutex_);
   Finish(status, history.next_offset(), position);
 }
 
-void GenerationTask::Cancel() {
+absl::optional<GenerationTask::Cancellation> GenerationTask::cancellation()
+    const {
   absl::MutexLock lock(&mutex_);
-  cancelled_ = true;
+  return cancelled_;
 }
 
-absl::optional<GenerateEvent> GenerationTask::Poll(bool* resume) {
+void GenerationTask::CancelFor(FinishReason reason) {
   absl::MutexLock lock(&mutex_);
-  *resume = false;
-  if (events_.empty()) return absl::nullopt;
-  GenerateEvent event = std::move(events_.front());
-  events_.pop_front();
-  if (paused_ && events_.size() <= kMaxEvents / 2) {
-    paused_ = false;
-    *resume = true;
-  }
-  return event;
+  if (!cancelled_.has_value()) cancelled_ = {reason, absl::OkStatus()};
+}
+
+bool GenerationTask::CancelIfUnread(absl::Duration now) {
+  if (!setup_.reply->Stuck(now)) return false;
+  absl::MutexLock lock(&mutex_);
+  if (cancelled_.has_value()) return false;
+  cancelled_ = {FinishReason::kCancelled,
+                WithReason(absl::CancelledError(absl::StrCat(
+                               "nobody took what was generated for ",
+                               absl::FormatDuration(kReaderPatience))),
+                           {.reason = "SLOW_READER", .metadata = {}})};
+  return true;
 }
 
 }  // namespace mneme

@@ -3,34 +3,45 @@
 #define MNEME_ENGINE_RUNTIME_GENERATION_TASK_H_
 
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/base/clock.h"
-#include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
+#include "engine/runtime/reply.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/task.h"
+#include "engine/text/reply_filter.h"
 #include "engine/text/sampler.h"
 
 namespace mneme {
 
-// A generation: the Ask, then one step per token until something ends it.
+// What `options` say of sampling, with the seed that is used.
+Sampling MakeSampling(const SamplingOptions& options, uint64_t seed);
+
+// A generation: the Ask, then one step per token until something ends it. What
+// it says goes into its reply.
 class GenerationTask final : public Task {
  public:
   struct Setup {
     std::shared_ptr<const ServedModel> model;
     SessionUnit unit = SessionUnit::kText;
     uint64_t seed = 0;
+    std::shared_ptr<Reply> reply;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
+    // Called when it ends and no stream reads its reply.
+    std::function<void(const Task&)> on_unread_end;
   };
 
-  GenerationTask(GenerateOptions options, Setup setup,
-                 StreamListener* listener);
+  // Of `options` the prompt is not looked at.
+  GenerationTask(GenerateOptions options, Setup setup);
+
+  const std::shared_ptr<Reply>& reply() const { return setup_.reply; }
+  OnDisconnect on_disconnect() const { return options_.on_disconnect; }
 
   bool commits() const override { return options_.commit; }
   SessionActivity activity() const override {
@@ -43,43 +54,53 @@ class GenerationTask final : public Task {
   void OnCommitted(SessionState& state, HistorySink& history) override;
   void Fail(const absl::Status& status, const HistorySink& history,
             int64_t position) override;
-  void Cancel() override;
-  void Notify() override { notifier_.Notify(); }
+  void Cancel() override { CancelFor(FinishReason::kCancelled); }
+  bool CancelIfUnread(absl::Duration now) override;
+  void Notify() override { setup_.reply->Notify(); }
 
-  // The next event. `*resume` is set if the task had paused for want of room
-  // and its lane has to be woken.
-  absl::optional<GenerateEvent> Poll(bool* resume);
-  void Detach() { notifier_.Detach(); }
+  // As Cancel, for kCancelled or kDeadline.
+  void CancelFor(FinishReason reason);
 
  private:
   enum class Phase { kAsk, kDecode, kFlush, kDone };
 
+  // Why it was cancelled.
+  struct Cancellation {
+    FinishReason reason = FinishReason::kCancelled;
+    absl::Status status;  // for who still reads
+  };
+
+  absl::optional<Cancellation> cancellation() const;
   bool IsStop(int32_t token) const;
-  void Finish(const absl::Status& status, int64_t next_offset, int64_t position)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes a token that goes into the reply. False if a stop string ends it.
+  bool Show(std::string_view text);
+  int64_t shown_tokens() const;
+  int64_t shown_units() const;
+  void Finish(const absl::Status& status, int64_t next_offset,
+              int64_t position);
 
   const GenerateOptions options_;
   const Setup setup_;
   const absl::Duration arrival_;  // on the monotonic clock
-  Notifier notifier_;
 
   // The scheduler thread's own.
-  Sampler sampler_;
   Phase phase_ = Phase::kAsk;
+  Sampler sampler_;
+  std::vector<int32_t> recent_;  // that the sampler wants to know
   int64_t sample_position_ = 0;
   absl::optional<int32_t> sampled_;
-  float sampled_logprob_ = 0;
-  bool sampling_ = false;  // the pass under way is for a token
+  LikelyToken said_;
+  std::vector<LikelyToken> top_;
+  bool sampling_ = false;    // the pass under way is for a token
+  ReplyFilter filter_;       // of a text session
+  int64_t said_tokens_ = 0;  // that go into the reply
   FinishReason reason_ = FinishReason::kLength;
   absl::optional<int32_t> stop_token_;
   absl::Duration first_pass_, first_token_, last_token_;
   GenerateStats stats_;
 
   mutable absl::Mutex mutex_;
-  std::deque<GenerateEvent> events_ ABSL_GUARDED_BY(mutex_);
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::optional<Cancellation> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mneme

@@ -20,8 +20,9 @@ absl::Status CheckId(const std::string& field, const std::string& id);
 absl::Status CheckLabels(const std::map<std::string, std::string>& labels);
 // Zero, or a second to ten years.
 absl::Status CheckTtl(absl::Duration ttl);
-// All of it but the prompt's contents.
-absl::Status CheckGenerate(const GenerateOptions& options, int64_t vocab_size);
+// All of it but the prompt's contents, for a session of `unit`.
+absl::Status CheckGenerate(const GenerateOptions& options, SessionUnit unit,
+                           int64_t vocab_size);
 
 bool Matches(const SessionFilter& filter, const SessionInfo& session);
 

@@ -71,11 +71,11 @@ void Session::BeginHistory() {
 Session::~Session() = default;
 
 int64_t Session::IndexBytes() {
-  // The object with its kept history and pending text; ids and labels are
-  // bounded, and the nodes of the tables that hold it round up.
+  // The object with its kept history, its kept reply and pending text; ids and
+  // labels are bounded, and the nodes of the tables that hold it round up.
   constexpr int64_t kNamesAndNodes = 16 << 10;
   return static_cast<int64_t>(sizeof(Session)) + History::kKeptBytes +
-         InputQueue::kMaxPendingBytes + kNamesAndNodes;
+         Reply::kMaxBytes + InputQueue::kMaxPendingBytes + kNamesAndNodes;
 }
 
 absl::Status Session::CheckAlive() const {
@@ -159,6 +159,7 @@ absl::Status Session::Reset(bool takeover) {
       PopTask(ended);
     }
     input_.Clear();
+    kept_ = {};
     history_ = History(unit());
     position_ = 0;
     tail_tokens_ = 0;
@@ -230,6 +231,7 @@ std::vector<std::shared_ptr<Task>> Session::Delete() {
   {
     absl::MutexLock lock(&mutex_);
     deleted_ = true;
+    kept_ = {};
     input_.Clear();
     input_.Reserve(0);
     writer = std::move(writer_);
@@ -369,7 +371,8 @@ void Session::Complete(const absl::Status& status, ConstRows logits) {
     } else {
       state.Abandon();
       stalled_ = true;
-      if (!tasks_.empty()) {
+      // None of them gets any further.
+      while (!tasks_.empty()) {
         tasks_.front()->Fail(status, sink, position_);
         PopTask(done);
       }
@@ -401,9 +404,25 @@ const Task* Session::CommittingTask() const {
   return nullptr;
 }
 
-absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt) {
+bool Session::Keeps(const std::string& request_id) const {
+  return !request_id.empty() && kept_.request_id == request_id &&
+         (kept_.had_prompt || !kept_.reply->NeverBegan());
+}
+
+absl::optional<KeptReply> Session::FindReply(
+    const std::string& request_id) const {
+  absl::MutexLock lock(&mutex_);
+  if (!Keeps(request_id)) return absl::nullopt;
+  return kept_;
+}
+
+absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt,
+                              KeptReply kept) {
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
+  if (Keeps(kept.request_id)) {
+    return absl::AlreadyExistsError("the answer to the request_id is kept");
+  }
   MNEME_RETURN_IF_ERROR(input_.CheckText(prompt, "prompt"));
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
@@ -430,6 +449,7 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt) {
   task->SetPrompt(std::move(prompt));
   stalled_ = false;
   tasks_.push_back(std::move(task));
+  if (!kept.request_id.empty()) kept_ = std::move(kept);
   return absl::OkStatus();
 }
 

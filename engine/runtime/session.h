@@ -30,6 +30,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/clock.h"
 #include "engine/runtime/history.h"
@@ -37,6 +38,7 @@
 #include "engine/runtime/lane.h"
 #include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
+#include "engine/runtime/reply.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/streams.h"
 #include "engine/runtime/task.h"
@@ -49,6 +51,17 @@ struct SessionWriter {
   Notifier notifier;
   absl::Status status;           // not OK: the turn is over
   int64_t position_at_open = 0;  // tokens of the history then
+};
+
+class GenerationTask;
+
+// The answer to a request that may come again.
+struct KeptReply {
+  std::string request_id;  // empty: there is none
+  std::string request_digest;
+  bool had_prompt = false;
+  std::shared_ptr<Reply> reply;
+  std::weak_ptr<GenerationTask> task;  // while it runs
 };
 
 class Session final : public Lane {
@@ -139,13 +152,23 @@ class Session final : public Lane {
 
   // Puts `task` behind what waits, after `prompt`: checked input, as it is to
   // the history. The position and the offset where its output will begin are
-  // not known yet. ABORTED (SESSION_BUSY) if it commits and another that
-  // commits is there; RESOURCE_EXHAUSTED (QUEUE_FULL); INVALID_ARGUMENT.
-  absl::Status AddTask(std::shared_ptr<Task> task, std::string prompt);
+  // not known yet. If `kept` has a request id, it is kept from now on instead
+  // of what was. ABORTED (SESSION_BUSY) if it commits and another that commits
+  // is there; RESOURCE_EXHAUSTED (QUEUE_FULL); INVALID_ARGUMENT;
+  // ALREADY_EXISTS if the answer to that request id is kept.
+  absl::Status AddTask(std::shared_ptr<Task> task, std::string prompt,
+                       KeptReply kept = {});
+
+  // The answer that is kept, if it is to `request_id`.
+  absl::optional<KeptReply> FindReply(const std::string& request_id) const;
 
  private:
   class Sink;
 
+  // Whether kept_ answers `request_id`. What ended before it began and left
+  // nothing in the history is forgotten.
+  bool Keeps(const std::string& request_id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return setup_.state->tail_room() > 0;
   }
@@ -200,6 +223,7 @@ class Session final : public Lane {
   int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
   std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+  KeptReply kept_ ABSL_GUARDED_BY(mutex_);
   // Those that went on to work on a copy, while they live.
   std::vector<std::weak_ptr<Task>> copies_ ABSL_GUARDED_BY(mutex_);
 };

@@ -5,8 +5,8 @@
 #define MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -18,6 +18,7 @@
 #include "engine/base/byte_budget.h"
 #include "engine/base/status_macros.h"
 #include "engine/runtime/generation_task.h"
+#include "engine/runtime/reply.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/scoring_task.h"
 #include "engine/runtime/session.h"
@@ -25,16 +26,24 @@
 
 namespace mneme {
 
-// The tasks whose streams are open.
+// The tasks that run, and those whose streams are open.
 class TaskRegistry {
  public:
   void Add(const std::shared_ptr<Task>& task) {
     absl::MutexLock lock(&mutex_);
-    tasks_.insert(task);
+    tasks_[task.get()] = task;
   }
-  void Remove(const std::shared_ptr<Task>& task) {
+  void Remove(const Task& task) {
+    std::shared_ptr<Task> last;  // goes after the lock
     absl::MutexLock lock(&mutex_);
-    tasks_.erase(task);
+    const auto found = tasks_.find(&task);
+    if (found == tasks_.end()) return;
+    last = std::move(found->second);
+    tasks_.erase(found);
+  }
+  std::vector<std::shared_ptr<Task>> List() const {
+    absl::MutexLock lock(&mutex_);
+    return ListLocked();
   }
   int64_t size() const {
     absl::MutexLock lock(&mutex_);
@@ -47,12 +56,19 @@ class TaskRegistry {
     };
     absl::MutexLock lock(&mutex_);
     mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
-    return {tasks_.begin(), tasks_.end()};
+    return ListLocked();
   }
 
  private:
+  std::vector<std::shared_ptr<Task>> ListLocked() const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    std::vector<std::shared_ptr<Task>> tasks;
+    for (const auto& [key, task] : tasks_) tasks.push_back(task);
+    return tasks;
+  }
+
   mutable absl::Mutex mutex_;
-  std::set<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
+  std::map<const Task*, std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Has what drives `task` planned again, if anything does.
@@ -96,49 +112,65 @@ class SessionAppendStream final : public AppendStream {
   Scheduler* const scheduler_;
 };
 
-// What the streams of tasks have in common.
-template <class TaskType, class Base>
-class TaskStream : public Base {
+// A stream of a reply, whose task may have ended long ago.
+class GenerationStream final : public Generation {
  public:
-  TaskStream(std::shared_ptr<TaskType> task, Scheduler* scheduler,
-             TaskRegistry* registry)
-      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
-  ~TaskStream() override {
-    task_->Detach();
-    Cancel();
-    registry_->Remove(task_);
+  // `task` is null if it is gone.
+  GenerationStream(std::shared_ptr<Reply> reply,
+                   std::shared_ptr<Reply::Reader> reader,
+                   std::shared_ptr<GenerationTask> task, Scheduler* scheduler,
+                   TaskRegistry* registry)
+      : reply_(std::move(reply)),
+        reader_(std::move(reader)),
+        task_(std::move(task)),
+        scheduler_(scheduler),
+        registry_(registry) {}
+  ~GenerationStream() override {
+    reader_->notifier.Detach();
+    Disconnect(FinishReason::kCancelled);
   }
 
+  absl::optional<GenerateEvent> Poll() override {
+    bool resume = false;
+    absl::optional<GenerateEvent> event = reply_->Poll(*reader_, &resume);
+    if (resume && task_ != nullptr) WakeLane(*scheduler_, *task_);
+    return event;
+  }
   void Cancel() override {
+    if (task_ == nullptr) return;
     task_->Cancel();
     WakeLane(*scheduler_, *task_);
   }
-
- protected:
-  template <class Event>
-  absl::optional<Event> PollTask() {
-    bool resume = false;
-    absl::optional<Event> event = task_->Poll(&resume);
-    if (resume) WakeLane(*scheduler_, *task_);
-    return event;
+  void Disconnect(FinishReason reason) override {
+    const Reply::Left left = reply_->Leave(reader_);
+    if (task_ == nullptr) return;
+    if (left == Reply::Left::kFinished) registry_->Remove(*task_);
+    if (left == Reply::Left::kRunning &&
+        task_->on_disconnect() == OnDisconnect::kCancel) {
+      task_->CancelFor(reason);
+      WakeLane(*scheduler_, *task_);
+    }
   }
 
-  const std::shared_ptr<TaskType> task_;
+ private:
+  const std::shared_ptr<Reply> reply_;
+  const std::shared_ptr<Reply::Reader> reader_;
+  const std::shared_ptr<GenerationTask> task_;
   Scheduler* const scheduler_;
   TaskRegistry* const registry_;
 };
 
-class GenerationStream final : public TaskStream<GenerationTask, Generation> {
+class ScoringStream final : public Scoring {
  public:
-  using TaskStream::TaskStream;
-  absl::optional<GenerateEvent> Poll() override {
-    return PollTask<GenerateEvent>();
+  ScoringStream(std::shared_ptr<ScoringTask> task, Scheduler* scheduler,
+                TaskRegistry* registry)
+      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
+  ~ScoringStream() override {
+    task_->Detach();
+    Cancel();
+    registry_->Remove(*task_);
   }
-};
 
-class ScoringStream final : public TaskStream<ScoringTask, Scoring> {
- public:
-  using TaskStream::TaskStream;
   absl::StatusOr<Offer> Write(const Payload& payload) override {
     MNEME_ASSIGN_OR_RETURN(const Offer offer, task_->Write(payload));
     WakeLane(*scheduler_, *task_);
@@ -148,7 +180,21 @@ class ScoringStream final : public TaskStream<ScoringTask, Scoring> {
     task_->FinishInput();
     WakeLane(*scheduler_, *task_);
   }
-  absl::optional<ScoreEvent> Poll() override { return PollTask<ScoreEvent>(); }
+  absl::optional<ScoreEvent> Poll() override {
+    bool resume = false;
+    absl::optional<ScoreEvent> event = task_->Poll(&resume);
+    if (resume) WakeLane(*scheduler_, *task_);
+    return event;
+  }
+  void Cancel() override {
+    task_->Cancel();
+    WakeLane(*scheduler_, *task_);
+  }
+
+ private:
+  const std::shared_ptr<ScoringTask> task_;
+  Scheduler* const scheduler_;
+  TaskRegistry* const registry_;
 };
 
 }  // namespace mneme

@@ -6,9 +6,9 @@
 // further than the last time.
 //
 // Every stream is thread-safe. Destroying a stream cancels what it still
-// wants; no listener call is running or will come after the destructor
-// returned, so it must not run inside one, nor under a lock that OnProgress
-// takes.
+// wants, unless it was agreed otherwise; no listener call is running or will
+// come after the destructor returned, so it must not run inside one, nor under
+// a lock that OnProgress takes.
 #ifndef MNEME_ENGINE_RUNTIME_STREAMS_H_
 #define MNEME_ENGINE_RUNTIME_STREAMS_H_
 
@@ -16,10 +16,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "engine/runtime/types.h"
 
 namespace mneme {
+
+// How long a generation waits for its stream to be polled.
+inline constexpr absl::Duration kReaderPatience = absl::Seconds(60);
 
 // Told from a thread of the engine; returns quickly, may call the stream.
 class StreamListener {
@@ -73,12 +77,21 @@ class Generation {
  public:
   virtual ~Generation() = default;
 
-  // The next event, if there is one. When many wait unpolled, generating
-  // pauses until they are taken.
+  // The next event, if there is one; none after kFinished. When many wait
+  // unpolled, a generation that ends with its stream pauses until they are
+  // taken, and is cancelled if that takes kReaderPatience: CANCELLED
+  // (SLOW_READER). One that goes on without a stream does not wait: a stream
+  // that falls too far behind ends OUT_OF_RANGE (OFFSET_NOT_KEPT). One that
+  // another stream took over ends ABORTED (TAKEN_OVER).
   virtual absl::optional<GenerateEvent> Poll() = 0;
 
   // Ends it soon; kFinished follows. What was sampled stays history.
   virtual void Cancel() = 0;
+
+  // Nobody will poll any more, for `reason`: kCancelled or kDeadline. The
+  // generation goes on or ends with that reason, as its on_disconnect says.
+  // Destroying the stream disconnects it for kCancelled.
+  virtual void Disconnect(FinishReason reason) = 0;
 };
 
 class Scoring {

@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "engine/base/byte_budget.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/types.h"
@@ -94,6 +95,10 @@ class Task {
 
   // Thread-safe: ends it soon, once its lane is woken.
   virtual void Cancel() = 0;
+
+  // Thread-safe: cancels it if its stream has let it wait for too long, by
+  // `now` on the monotonic clock. True if it did: then its lane is to be woken.
+  virtual bool CancelIfUnread(absl::Duration /*now*/) { return false; }
 
   // Tells the stream's listener. REQUIRES: no lock held.
   virtual void Notify() = 0;

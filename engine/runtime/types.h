@@ -138,10 +138,23 @@ struct AppendProgress {
   bool idle = false;     // everything that was taken is absorbed
 };
 
+// As SamplingParams of the API says, field by field.
 struct SamplingOptions {
   float temperature = 1.0f;  // 0: the most likely token
+  int32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float typical_p = 1.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  int64_t penalty_window_tokens = 0;  // 0: 64
   absl::optional<uint64_t> seed;
+  std::map<int32_t, float> logit_bias;
 };
+
+// What becomes of a generation whose stream ends before it does.
+enum class OnDisconnect { kCancel, kFinish };
 
 struct GenerateOptions {
   std::string session;
@@ -149,13 +162,25 @@ struct GenerateOptions {
   absl::optional<Payload> prompt;
   int64_t max_tokens = 256;
   SamplingOptions sampling;
+  std::vector<std::string> stop;  // text sessions
   std::vector<int32_t> stop_tokens;
   bool ignore_eos = false;
   bool logprobs = false;
+  int64_t top_logprobs = 0;
   bool commit = true;  // false: on a copy of the state, which is thrown away
+
+  // If set, and the session's last generation under a request id is of this
+  // one: attaches to it, running or ended, and begins nothing. Wants commit.
+  std::string request_id;
+  // Equal for requests that may share an id: says all of the request but
+  // output_offset.
+  std::string request_digest;
+  int64_t output_offset = 0;  // where to go on; 0: from the answer's beginning
+  OnDisconnect on_disconnect = OnDisconnect::kCancel;
 };
 
-enum class FinishReason { kStop, kLength, kCancelled };
+// kDeadline: its stream's deadline passed.
+enum class FinishReason { kStop, kLength, kCancelled, kDeadline };
 
 struct GenerateStats {
   int64_t prompt_tokens = 0;
@@ -167,27 +192,37 @@ struct GenerateStats {
   uint64_t seed = 0;                   // used; 0 when greedy
 };
 
-// What a generation says, in this order: one kStarted, any number of kToken,
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0.0f;           // natural, before any sampling parameter
+  std::string text;               // the token's own bytes; text sessions
+  std::vector<TokenLogprob> top;  // the most likely instead, best first
+};
+
+// What a generation says, in this order: one kStarted, any number of kOutput,
 // one kFinished.
 struct GenerateEvent {
-  enum class Kind { kStarted, kToken, kFinished };
+  enum class Kind { kStarted, kOutput, kFinished };
   Kind kind = Kind::kStarted;
 
   // kStarted
   int64_t ask_position = 0;  // of the first generated token
   int64_t offset = 0;        // likewise
+  bool attached = false;     // to a generation that another request began
 
-  // kToken
-  int32_t token = 0;
-  std::string text;      // the token's bytes; text sessions
-  float logprob = 0.0f;  // natural, before temperature; if asked for
+  // kOutput. The next bytes of the answer, never ending inside a UTF-8
+  // character, and the token that they complete, if they complete one.
+  std::string text;  // text sessions
+  absl::optional<int32_t> token;
+  absl::optional<TokenLogprob> logprob;  // the token's; if asked for
 
-  // kFinished. Not OK: the generation failed; the rest holds what is true all
-  // the same.
+  // kFinished. Not OK: the generation failed, or this stream lost it; the rest
+  // holds what is true all the same.
   absl::Status status;
   FinishReason reason = FinishReason::kLength;
   int64_t next_offset = 0;
   int64_t position = 0;
+  std::string stop;  // the stop string that was met
   absl::optional<int32_t> stop_token;
   GenerateStats stats;
 };

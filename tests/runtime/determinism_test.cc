@@ -29,9 +29,29 @@ struct Script {
   struct Turn {
     std::string input;
     int64_t ask_tokens = 0;  // 0: no Ask
+    SamplingOptions sampling;
   };
   std::vector<Turn> turns;
 };
+
+SamplingOptions RandomSampling(std::mt19937& random) {
+  const auto between = [&random](float low, float high) {
+    return std::uniform_real_distribution<float>(low, high)(random);
+  };
+  SamplingOptions sampling{.temperature = 0.9f};
+  if (random() % 2 == 0) return sampling;
+  sampling.top_k = std::uniform_int_distribution<>(0, 100)(random);
+  sampling.top_p = between(0.5f, 1);
+  sampling.min_p = between(0, 0.1f);
+  sampling.typical_p = between(0.5f, 1);
+  sampling.repetition_penalty = between(0.5f, 2);
+  sampling.presence_penalty = between(-1, 1);
+  sampling.frequency_penalty = between(-1, 1);
+  sampling.penalty_window_tokens =
+      std::uniform_int_distribution<>(0, 1024)(random);
+  sampling.logit_bias = {{65, 1.5f}};
+  return sampling;
+}
 
 std::string RandomBytes(std::mt19937& random) {
   std::string bytes(std::uniform_int_distribution<>(1, 150)(random), '\0');
@@ -69,6 +89,7 @@ Script RandomScript(std::mt19937& random, bool utf8) {
     turn.input = utf8 ? RandomUtf8(random, cut_off) : RandomBytes(random);
     if (random() % 2 == 0) {
       turn.ask_tokens = std::uniform_int_distribution<>(1, 5)(random);
+      turn.sampling = RandomSampling(random);
     }
     script.turns.push_back(std::move(turn));
   }
@@ -108,11 +129,12 @@ class DeterminismTest : public testing::Test {
     for (const Script::Turn& turn : script.turns) {
       ASSERT_THAT(AppendAll(engine, id, turn.input, sizes), IsOk());
       if (turn.ask_tokens == 0) continue;
-      const absl::StatusOr<Generated> said = GenerateAll(
-          engine, {.session = id,
-                   .max_tokens = turn.ask_tokens,
-                   .sampling = {.temperature = 0.9f, .seed = seed++},
-                   .ignore_eos = true});
+      GenerateOptions options{.session = id,
+                              .max_tokens = turn.ask_tokens,
+                              .sampling = turn.sampling,
+                              .ignore_eos = true};
+      options.sampling.seed = seed++;
+      const absl::StatusOr<Generated> said = GenerateAll(engine, options);
       ASSERT_THAT(said, IsOk());
       outcome.said += said->text;
     }

@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -21,6 +22,10 @@ namespace {
 
 using absl::StatusCode;
 using Ids = std::vector<int32_t>;
+
+// Tokens that are characters by themselves, rather than anything else.
+const std::map<int32_t, float> kLetters = {
+    {'a', 50.0f}, {'b', 50.0f}, {'c', 50.0f}, {'d', 50.0f}};
 
 class EngineTest : public testing::Test {
  protected:
@@ -193,13 +198,15 @@ TEST_F(EngineTest, GreedyIsTheSameEveryTimeAndSeedsAreRepeatable) {
     std::string texts[2];
     for (std::string& text : texts) {
       Create("s");
-      const auto said = GenerateAll(
-          *engine_, {.session = "s",
-                     .prompt = "What is it?",
-                     .max_tokens = 60,
-                     .sampling = {.temperature = temperature, .seed = 4},
-                     .ignore_eos = true,
-                     .logprobs = true});
+      const auto said =
+          GenerateAll(*engine_, {.session = "s",
+                                 .prompt = "What is it?",
+                                 .max_tokens = 60,
+                                 .sampling = {.temperature = temperature,
+                                              .seed = 4,
+                                              .logit_bias = kLetters},
+                                 .ignore_eos = true,
+                                 .logprobs = true});
       ASSERT_THAT(said, IsOk());
       EXPECT_EQ(said->tokens.size(), 60u);
       EXPECT_EQ(said->started.ask_position, 12);

@@ -81,55 +81,75 @@ TEST(ConvertTest, GenerateTakesEveryFieldThatIsServed) {
   request.set_uid("u");
   request.mutable_tokens()->add_ids(4);
   request.set_max_tokens(5);
-  request.mutable_sampling()->set_temperature(0);
-  request.mutable_sampling()->set_seed(0);
-  request.mutable_sampling()->set_top_p(1);
+  v1::SamplingParams& params = *request.mutable_sampling();
+  params.set_temperature(0);
+  params.set_seed(0);
+  params.set_top_k(7);
+  params.set_top_p(.5f);
+  params.set_min_p(.25f);
+  params.set_typical_p(.75f);
+  params.set_repetition_penalty(2);
+  params.set_presence_penalty(-1);
+  params.set_frequency_penalty(3);
+  params.set_penalty_window_tokens(8);
+  (*params.mutable_logit_bias())[9] = -4;
+  request.add_stop("x");
+  request.add_stop("yz");
   request.add_stop_token_ids(3);
   request.set_ignore_eos(true);
   request.set_logprobs(true);
+  request.set_top_logprobs(6);
   request.set_commit(false);
-  request.set_on_disconnect(v1::GenerateRequest::CANCEL);
+  request.set_request_id("id");
+  request.set_output_offset(77);
+  request.set_on_disconnect(v1::GenerateRequest::FINISH);
   const auto options = FromProto(request);
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->uid, "u");
   EXPECT_THAT(std::get<std::vector<int32_t>>(*options->prompt), ElementsAre(4));
   EXPECT_EQ(options->max_tokens, 5);
-  EXPECT_EQ(options->sampling.temperature, 0.0f);
-  EXPECT_TRUE(options->sampling.seed.has_value());
+  const SamplingOptions& sampling = options->sampling;
+  EXPECT_EQ(sampling.temperature, 0.0f);
+  EXPECT_TRUE(sampling.seed.has_value());
+  EXPECT_EQ(sampling.top_k, 7);
+  EXPECT_EQ(sampling.top_p, .5f);
+  EXPECT_EQ(sampling.min_p, .25f);
+  EXPECT_EQ(sampling.typical_p, .75f);
+  EXPECT_EQ(sampling.repetition_penalty, 2);
+  EXPECT_EQ(sampling.presence_penalty, -1);
+  EXPECT_EQ(sampling.frequency_penalty, 3);
+  EXPECT_EQ(sampling.penalty_window_tokens, 8);
+  EXPECT_THAT(sampling.logit_bias, ElementsAre(std::make_pair(9, -4.0f)));
+  EXPECT_THAT(options->stop, ElementsAre("x", "yz"));
   EXPECT_THAT(options->stop_tokens, ElementsAre(3));
   EXPECT_TRUE(options->ignore_eos);
   EXPECT_TRUE(options->logprobs);
+  EXPECT_EQ(options->top_logprobs, 6);
   EXPECT_FALSE(options->commit);
+  EXPECT_EQ(options->request_id, "id");
+  EXPECT_EQ(options->output_offset, 77);
+  EXPECT_EQ(options->on_disconnect, OnDisconnect::kFinish);
+}
+
+TEST(ConvertTest, ARequestIsTheSameWhateverItsOutputOffset) {
+  v1::GenerateRequest request = Request();
+  EXPECT_EQ(FromProto(request)->request_digest, "");
+  request.set_request_id("id");
+  (*request.mutable_sampling()->mutable_logit_bias())[1] = 1;
+  (*request.mutable_sampling()->mutable_logit_bias())[2] = 2;
+  const std::string digest = FromProto(request)->request_digest;
+  EXPECT_EQ(digest.size(), 64u);
+  request.set_output_offset(5);
+  EXPECT_EQ(FromProto(request)->request_digest, digest);
+  request.set_text("x");
+  EXPECT_NE(FromProto(request)->request_digest, digest);
 }
 
 TEST(ConvertTest, GenerateNamesEachFieldThatIsNotServed) {
   using Change = std::function<void(v1::GenerateRequest*)>;
   const std::pair<const char*, Change> cases[] = {
-      {"request_id", [](auto* r) { r->set_request_id("x"); }},
-      {"stop", [](auto* r) { r->add_stop("x"); }},
       {"grammar", [](auto* r) { r->set_grammar("x"); }},
       {"json_schema", [](auto* r) { r->set_json_schema("{}"); }},
-      {"top_logprobs", [](auto* r) { r->set_top_logprobs(1); }},
-      {"on_disconnect",
-       [](auto* r) { r->set_on_disconnect(v1::GenerateRequest::FINISH); }},
-      {"output_offset", [](auto* r) { r->set_output_offset(1); }},
-      {"sampling.top_k", [](auto* r) { r->mutable_sampling()->set_top_k(1); }},
-      {"sampling.top_p",
-       [](auto* r) { r->mutable_sampling()->set_top_p(.5f); }},
-      {"sampling.min_p",
-       [](auto* r) { r->mutable_sampling()->set_min_p(.5f); }},
-      {"sampling.typical_p",
-       [](auto* r) { r->mutable_sampling()->set_typical_p(.5f); }},
-      {"sampling.repetition_penalty",
-       [](auto* r) { r->mutable_sampling()->set_repetition_penalty(2); }},
-      {"sampling.presence_penalty",
-       [](auto* r) { r->mutable_sampling()->set_presence_penalty(1); }},
-      {"sampling.frequency_penalty",
-       [](auto* r) { r->mutable_sampling()->set_frequency_penalty(1); }},
-      {"sampling.penalty_window_tokens",
-       [](auto* r) { r->mutable_sampling()->set_penalty_window_tokens(8); }},
-      {"sampling.logit_bias",
-       [](auto* r) { (*r->mutable_sampling()->mutable_logit_bias())[1] = 1; }},
   };
   for (const auto& [field, change] : cases) {
     v1::GenerateRequest request = Request();
@@ -141,14 +161,14 @@ TEST(ConvertTest, GenerateNamesEachFieldThatIsNotServed) {
   }
 }
 
-TEST(ConvertTest, GenerateRefusesValuesOutOfRange) {
+TEST(ConvertTest, GenerateRefusesWhatItCannotRead) {
   using Change = std::function<void(v1::GenerateRequest*)>;
   const std::pair<const char*, Change> cases[] = {
-      {"max_tokens", [](auto* r) { r->set_max_tokens(-1); }},
       {"session", [](auto* r) { r->set_session("a"); }},
-      {"stop_token_ids",
+      {"on_disconnect",
        [](auto* r) {
-         for (int i = 0; i < 65; ++i) r->add_stop_token_ids(i);
+         r->set_on_disconnect(
+             static_cast<v1::GenerateRequest::OnDisconnect>(9));
        }},
   };
   for (const auto& [field, change] : cases) {

@@ -126,6 +126,11 @@ class FakeEngine final : public Engine {
     absl::MutexLock lock(&mu_);
     return creates_;
   }
+  // Why the last generation's stream was given up, if it said so.
+  absl::optional<FinishReason> disconnected() {
+    absl::MutexLock lock(&mu_);
+    return disconnected_;
+  }
   GenerateOptions last_generate() {
     absl::MutexLock lock(&mu_);
     return last_generate_;
@@ -409,6 +414,10 @@ class FakeEngine final : public Engine {
       return event;
     }
     void Cancel() override {}
+    void Disconnect(FinishReason reason) override {
+      absl::MutexLock lock(&engine_->mu_);
+      engine_->disconnected_ = reason;
+    }
 
    private:
     FakeEngine* const engine_;
@@ -496,6 +505,7 @@ class FakeEngine final : public Engine {
   std::vector<std::function<void()>> held_descriptions_ ABSL_GUARDED_BY(mu_);
   absl::Status next_stream_status_ ABSL_GUARDED_BY(mu_);
   GenerateOptions last_generate_ ABSL_GUARDED_BY(mu_);
+  absl::optional<FinishReason> disconnected_ ABSL_GUARDED_BY(mu_);
   std::deque<GenerateEvent> events_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -16,10 +16,19 @@ GenerateEvent Started() {
 
 GenerateEvent Token(char c) {
   GenerateEvent event;
-  event.kind = GenerateEvent::Kind::kToken;
+  event.kind = GenerateEvent::Kind::kOutput;
   event.token = static_cast<unsigned char>(c);
   event.text = std::string(1, c);
-  event.logprob = -0.5f;
+  return event;
+}
+
+GenerateEvent TokenWithLogprob(char c) {
+  GenerateEvent event = Token(c);
+  event.logprob =
+      TokenLogprob{.token = *event.token,
+                   .logprob = -0.5f,
+                   .text = std::string(1, c),
+                   .top = {{.token = 'x', .logprob = -0.25f, .text = "x"}}};
   return event;
 }
 
@@ -97,14 +106,41 @@ TEST_F(GenerateReactorTest, TokensArriveAsTheyAreGenerated) {
 
 TEST_F(GenerateReactorTest, LogprobsComeWhenAskedFor) {
   request_.set_logprobs(true);
-  for (const GenerateEvent& event : {Started(), Token('a'), Finished()}) {
+  request_.set_top_logprobs(1);
+  for (const GenerateEvent& event :
+       {Started(), TokenWithLogprob('a'), Finished()}) {
     engine_.Say(event);
   }
   Ask();
   EXPECT_TRUE(Finish().ok());
   ASSERT_EQ(answer_.logprobs_size(), 1);
+  EXPECT_EQ(answer_.logprobs(0).token(), 'a');
   EXPECT_EQ(answer_.logprobs(0).logprob(), -0.5f);
+  EXPECT_EQ(answer_.logprobs(0).text(), "a");
+  ASSERT_EQ(answer_.logprobs(0).top_size(), 1);
+  EXPECT_EQ(answer_.logprobs(0).top(0).token(), 'x');
+  EXPECT_EQ(answer_.logprobs(0).top(0).logprob(), -0.25f);
   EXPECT_TRUE(engine_.last_generate().logprobs);
+  EXPECT_EQ(engine_.last_generate().top_logprobs, 1);
+}
+
+TEST_F(GenerateReactorTest, TextMayComeBeforeTheTokenItBelongsTo) {
+  GenerateEvent beginning = Token('a');
+  beginning.token.reset();
+  GenerateEvent rest = Token('b');
+  rest.token = 500;
+  GenerateEvent finished = Finished();
+  finished.stop_token.reset();
+  finished.stop = "\n";
+  for (const GenerateEvent& event : {Started(), beginning, rest, finished}) {
+    engine_.Say(event);
+  }
+  Ask();
+  EXPECT_TRUE(Finish().ok());
+  EXPECT_EQ(text_, "ab");
+  EXPECT_THAT(answer_.tokens(), ElementsAre(500));
+  EXPECT_EQ(answer_.finished().stop(), "\n");
+  EXPECT_FALSE(answer_.finished().has_stop_token());
 }
 
 TEST_F(GenerateReactorTest, CancellingEndsTheGeneration) {
@@ -117,6 +153,57 @@ TEST_F(GenerateReactorTest, CancellingEndsTheGeneration) {
   call_.TryCancel();
   EXPECT_EQ(Finish().error_code(), grpc::StatusCode::CANCELLED);
   ASSERT_TRUE(engine_.AwaitStreams(0));
+  EXPECT_EQ(engine_.disconnected(), FinishReason::kCancelled);
+}
+
+TEST_F(GenerateReactorTest, ADeadlineThatPassesIsToldApart) {
+  call_.set_deadline(std::chrono::system_clock::now() +
+                     std::chrono::milliseconds(300));
+  Ask();
+  ASSERT_TRUE(engine_.AwaitStreams(1));
+  EXPECT_EQ(Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  ASSERT_TRUE(engine_.AwaitStreams(0));
+  EXPECT_EQ(engine_.disconnected(), FinishReason::kDeadline);
+}
+
+TEST_F(GenerateReactorTest, OnlyWhoAttachesSeesACancellationAsAnAnswer) {
+  GenerateEvent cancelled = Finished();
+  cancelled.reason = FinishReason::kCancelled;
+  cancelled.stop_token.reset();
+  for (const bool attached : {false, true}) {
+    answer_.Clear();
+    GenerateEvent started = Started();
+    started.attached = attached;
+    engine_.Say(started);
+    engine_.Say(cancelled);
+    v1::GenerateRequest request;
+    request.set_session("sessions/alice");
+    Call call;
+    reader_ = memory_->Generate(&call, request);
+    EXPECT_EQ(Finish().error_code(),
+              attached ? grpc::StatusCode::OK : grpc::StatusCode::CANCELLED);
+    EXPECT_EQ(answer_.started().attached(), attached);
+    EXPECT_EQ(answer_.finished().finish_reason(),
+              v1::GenerateResponse::Finished::CANCELLED);
+    ASSERT_TRUE(engine_.AwaitStreams(0));
+  }
+  EXPECT_THAT(MetricsText(),
+              HasSubstr("mneme_stream_resumes_total{kind=\"generate\",model="
+                        "\"tiny\"} 1"));
+}
+
+TEST_F(GenerateReactorTest, AStreamThatWasTakenOverIsAborted) {
+  GenerateEvent lost = Finished();
+  lost.status = WithReason(absl::AbortedError("another stream reads it now"),
+                           {.reason = "TAKEN_OVER", .metadata = {}});
+  for (const GenerateEvent& event : {Started(), Token('a'), lost}) {
+    engine_.Say(event);
+  }
+  Ask();
+  const grpc::Status status = Finish();
+  EXPECT_EQ(text_, "a");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(ReasonOf(status), "TAKEN_OVER");
 }
 
 TEST_F(GenerateReactorTest, AFailureIsTheStatusBehindWhatWasSaid) {
@@ -145,12 +232,12 @@ TEST_F(GenerateReactorTest, ARefusalOfTheEngineIsTheStatus) {
 }
 
 TEST_F(GenerateReactorTest, AnUnsupportedFieldIsNamed) {
-  request_.mutable_sampling()->set_top_k(5);
+  request_.set_grammar("root ::= [a-z]+");
   Ask();
   const grpc::Status status = Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(FactOf(status, "field"), "sampling.top_k");
-  EXPECT_THAT(status.error_message(), HasSubstr("sampling.top_k"));
+  EXPECT_EQ(FactOf(status, "field"), "grammar");
+  EXPECT_THAT(status.error_message(), HasSubstr("grammar"));
 }
 
 }  // namespace

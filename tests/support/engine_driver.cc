@@ -73,9 +73,14 @@ absl::StatusOr<Generated> GenerateAll(Engine& engine,
   ProgressWaiter waiter;
   MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<Generation> generation,
                          engine.Generate(options, &waiter));
+  return ReadAll(*generation, waiter);
+}
+
+absl::StatusOr<Generated> ReadAll(Generation& generation,
+                                  ProgressWaiter& waiter) {
   Generated result;
   while (true) {
-    const absl::optional<GenerateEvent> event = generation->Poll();
+    const absl::optional<GenerateEvent> event = generation.Poll();
     if (!event.has_value()) {
       if (!waiter.Wait()) return TimedOut("generate");
       continue;
@@ -84,9 +89,12 @@ absl::StatusOr<Generated> GenerateAll(Engine& engine,
       case GenerateEvent::Kind::kStarted:
         result.started = *event;
         break;
-      case GenerateEvent::Kind::kToken:
-        result.tokens.push_back(event->token);
+      case GenerateEvent::Kind::kOutput:
         result.text += event->text;
+        if (event->token.has_value()) result.tokens.push_back(*event->token);
+        if (event->logprob.has_value()) {
+          result.logprobs.push_back(*event->logprob);
+        }
         break;
       case GenerateEvent::Kind::kFinished:
         result.finished = *event;

@@ -45,12 +45,16 @@ absl::Status AppendAll(Engine& engine, const std::string& session,
 struct Generated {
   std::vector<int32_t> tokens;
   std::string text;
+  std::vector<TokenLogprob> logprobs;
   GenerateEvent started;
   GenerateEvent finished;
 };
 // Generates to the end. A failed generation is an error.
 absl::StatusOr<Generated> GenerateAll(Engine& engine,
                                       const GenerateOptions& options);
+// The rest of a generation that `waiter` listens to.
+absl::StatusOr<Generated> ReadAll(Generation& generation,
+                                  ProgressWaiter& waiter);
 
 struct Scored {
   std::vector<ScoreEvent::Token> tokens;
