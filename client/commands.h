@@ -95,11 +95,18 @@ struct GenerateArgs {
   std::optional<float> repetition_penalty;
   float presence_penalty = 0;
   float frequency_penalty = 0;
+  int32_t penalty_window_tokens = 0;
+  std::vector<std::string> logit_bias;  // "TOKEN=BIAS" each.
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
+  std::vector<int32_t> stop_tokens;
   bool ignore_eos = false;
-  bool no_commit = false;  // Leaves no trace in the session.
+  bool logprobs = false;
+  int32_t top_logprobs = 0;  // Above 0 implies logprobs.
+  bool no_commit = false;    // Leaves no trace in the session.
   std::string request_id;
+  int64_t output_offset = 0;
+  bool finish = false;  // The answer goes on without this client.
 };
 
 struct ScoreArgs {

@@ -4,9 +4,12 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/commands.h"
 #include "client/input.h"
@@ -47,6 +50,32 @@ std::string Describe(const v1::GenerateStats& stats,
       Milliseconds(stats.time_to_first_token()), finished.position());
 }
 
+absl::Status AddBias(const std::string& text, v1::SamplingParams* sampling) {
+  const std::vector<std::string> parts = absl::StrSplit(text, '=');
+  int32_t token = 0;
+  float bias = 0;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &token) ||
+      !absl::SimpleAtof(parts[1], &bias)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--logit-bias: found \"", text, "\", wanted TOKEN=BIAS"));
+  }
+  (*sampling->mutable_logit_bias())[token] = bias;
+  return absl::OkStatus();
+}
+
+// One line per token: id, log probability, text; the likeliest ones behind it.
+std::string Describe(const v1::TokenLogprob& logprob) {
+  const auto describe = [](const v1::TokenLogprob& token) {
+    return absl::StrFormat("%8d %12.6f \"%s\"", token.token(), token.logprob(),
+                           absl::CHexEscape(token.text()));
+  };
+  std::string line = describe(logprob);
+  for (const v1::TokenLogprob& likely : logprob.top()) {
+    absl::StrAppend(&line, " |", describe(likely));
+  }
+  return line + "\n";
+}
+
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateArgs& args) {
   v1::GenerateRequest request;
   request.set_session(ResourceName("sessions/", args.session));
@@ -70,10 +99,22 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateArgs& args) {
   }
   sampling->set_presence_penalty(args.presence_penalty);
   sampling->set_frequency_penalty(args.frequency_penalty);
+  sampling->set_penalty_window_tokens(args.penalty_window_tokens);
+  for (const std::string& bias : args.logit_bias) {
+    const absl::Status added = AddBias(bias, sampling);
+    if (!added.ok()) return added;
+  }
   if (args.seed) sampling->set_seed(*args.seed);
   for (const std::string& stop : args.stop) request.add_stop(stop);
+  for (const int32_t token : args.stop_tokens) {
+    request.add_stop_token_ids(token);
+  }
   request.set_ignore_eos(args.ignore_eos);
+  request.set_logprobs(args.logprobs || args.top_logprobs != 0);
+  request.set_top_logprobs(args.top_logprobs);
   if (args.no_commit) request.set_commit(false);
+  request.set_output_offset(args.output_offset);
+  if (args.finish) request.set_on_disconnect(v1::GenerateRequest::FINISH);
   return request;
 }
 
@@ -157,6 +198,13 @@ absl::Status RunGenerate(const Cli& cli, const GenerateArgs& args) {
   const auto finished = cli.client->Generate(
       *request, [&](const v1::GenerateResponse& response) -> absl::Status {
         if (cli.json) return PrintJson(response);
+        if (request->logprobs()) {
+          std::string lines;
+          for (const v1::TokenLogprob& logprob : response.logprobs()) {
+            lines += Describe(logprob);
+          }
+          return Print(lines);
+        }
         if (!args.tokens) return Print(response.text());
         if (response.tokens().empty()) return absl::OkStatus();
         const char* separator = std::exchange(first, false) ? "" : " ";
@@ -165,7 +213,7 @@ absl::Status RunGenerate(const Cli& cli, const GenerateArgs& args) {
       });
   if (!finished.ok()) return finished.status();
   if (cli.json) return absl::OkStatus();
-  if (args.tokens) {
+  if (args.tokens && !request->logprobs()) {
     absl::Status ended = Print("\n");
     if (!ended.ok()) return ended;
   }

@@ -245,15 +245,33 @@ void AddGenerate(CLI::App* app, Command* command) {
                   "Subtracted once for recent tokens");
   sub->add_option("--frequency-penalty", args->frequency_penalty,
                   "Subtracted for each time a token is recent");
+  sub->add_option("--penalty-window", args->penalty_window_tokens,
+                  "How many last tokens count as recent");
+  sub->add_option("--logit-bias", args->logit_bias,
+                  "TOKEN=BIAS: added to what speaks for a token; repeatable")
+      ->allow_extra_args(false);
   sub->add_option("--seed", args->seed, "Start of the random numbers");
   sub->add_option("--stop", args->stop, "End before this text; repeatable")
       ->allow_extra_args(false);
+  sub->add_option("--stop-token", args->stop_tokens,
+                  "End at this token; repeatable")
+      ->allow_extra_args(false);
   sub->add_flag("--ignore-eos,!--stop-at-eos", args->ignore_eos,
                 "Go on after the model's end-of-text token");
+  sub->add_flag("--logprobs", args->logprobs,
+                "Print each token with its log probability, one a line");
+  sub->add_option("--top-logprobs", args->top_logprobs,
+                  "The N likeliest tokens beside each; implies --logprobs");
   sub->add_flag("--no-commit", args->no_commit,
                 "Leave no trace in the session");
   sub->add_option("--request-id", args->request_id,
                   "The same id attaches to the same answer again");
+  sub->add_option("--output-offset", args->output_offset,
+                  "With a known --request-id: go on at this offset of the "
+                  "history")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--finish", args->finish,
+                "Let the answer go on to its end if this client is cut off");
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunGenerate(cli, *args); };
   });
