@@ -280,6 +280,105 @@ class PythonClientTest(unittest.TestCase):
             answers.append((answer, tokens, after.state_digest, after.history_digest))
         self.assertEqual(answers[0], answers[1])
 
+    def letters(self, name, **fields):
+        """A request for random letters."""
+        pb = self.memory_pb
+        return pb.GenerateRequest(
+            session=name, text=b"Spell: ", max_tokens=40,
+            sampling=pb.SamplingParams(seed=3, top_p=0.95, logit_bias={
+                byte: 50 for byte in b"abcdefgh"}), **fields)
+
+    def answer(self, request):
+        """Returns (text, all messages joined)."""
+        responses = list(self.memory.Generate(request, timeout=CALL_SECONDS))
+        joined = self.memory_pb.GenerateResponse()
+        for response in responses:
+            joined.MergeFrom(response)
+        return b"".join(r.text for r in responses), joined
+
+    def test_a_stop_string_ends_the_answer_before_it(self):
+        whole, _ = self.answer(self.letters(self.create()))
+        self.assertEqual(len(whole), 40)
+        stop = whole[20:25].decode()
+        name = self.create()
+        text, joined = self.answer(self.letters(name, stop=["?", stop]))
+        at = whole.index(stop.encode())
+        self.assertEqual(text, whole[:at])
+        self.assertEqual(list(joined.tokens), list(whole[:at]))
+        self.assertEqual(joined.finished.stop, stop)
+        self.assertEqual(joined.finished.finish_reason,
+                         self.memory_pb.GenerateResponse.Finished.STOP)
+        # The stop string is history.
+        self.assertEqual(self.get(name).next_offset, 7 + at + 5)
+
+    def test_logprobs_come_with_the_likeliest_tokens(self):
+        text, joined = self.answer(self.letters(
+            self.create(), logprobs=True, top_logprobs=3))
+        self.assertEqual([l.token for l in joined.logprobs], list(joined.tokens))
+        self.assertEqual(b"".join(l.text for l in joined.logprobs), text)
+        for logprob in joined.logprobs:
+            top = [likely.logprob for likely in logprob.top]
+            self.assertEqual(len(top), 3)
+            self.assertEqual(top, sorted(top, reverse=True))
+            self.assertLessEqual(logprob.logprob, top[0])
+            self.assertLessEqual(top[0], 0)
+
+    def test_the_same_request_id_attaches_to_the_same_answer(self):
+        name = self.create()
+        request = self.letters(name, request_id="3d3b9d6c",
+                               on_disconnect=self.memory_pb.GenerateRequest.FINISH)
+        # The connection is cut as soon as the answer begins.
+        cut = self.memory.Generate(request, timeout=CALL_SECONDS)
+        started = next(iter(cut)).started
+        self.assertFalse(started.attached)
+        cut.cancel()
+        text, joined = self.answer(request)
+        self.assertTrue(joined.started.attached)
+        self.assertEqual(joined.started.offset, started.offset)
+        self.assertEqual(len(text), 40)
+        before = self.get(name)
+        self.assertEqual(before.next_offset, 47)
+
+        request.output_offset = started.offset + 30
+        self.assertEqual(self.answer(request)[0], text[30:])
+        request.output_offset = 1000
+        _, info = self.refused(grpc.StatusCode.OUT_OF_RANGE,
+                               lambda: self.answer(request))
+        self.assertEqual(info.reason, "OFFSET_NOT_KEPT")
+        self.assertEqual(info.metadata["nearest_offset"], "47")
+        request.output_offset = 0
+        request.max_tokens = 41
+        _, info = self.refused(grpc.StatusCode.INVALID_ARGUMENT,
+                               lambda: self.answer(request))
+        self.assertEqual(info.reason, "REQUEST_ID_REUSED")
+        self.assertEqual(self.get(name).state_digest, before.state_digest)
+
+    def test_an_answer_that_was_cut_off_says_so_when_asked_again(self):
+        name = self.create()
+        request = self.letters(name, request_id="7c1e")
+        request.max_tokens = 1000000
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(self.memory.Generate(request, timeout=1))
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        session = self.get(name)
+        # More than is kept of it may have been said.
+        request.output_offset = session.next_offset
+        deadline = self.memory_pb.GenerateResponse.Finished.DEADLINE
+        _, joined = self.answer(request)
+        self.assertEqual(joined.finished.finish_reason, deadline)
+        self.assertEqual(joined.finished.next_offset, session.next_offset)
+
+    def test_absurd_sampling_is_refused_by_field(self):
+        name = self.create()
+        for field, value in (("top_p", float("nan")), ("top_k", -1),
+                             ("penalty_window_tokens", 1025)):
+            request = self.memory_pb.GenerateRequest(
+                session=name,
+                sampling=self.memory_pb.SamplingParams(**{field: value}))
+            _, info = self.refused(grpc.StatusCode.INVALID_ARGUMENT,
+                                   lambda: self.answer(request))
+            self.assertEqual(info.metadata["field"], f"sampling.{field}")
+
     def test_an_uncommitted_answer_leaves_no_trace(self):
         name = self.create()
         self.append(name, self.segment(0, b"Call me Ishmael."))
