@@ -125,6 +125,7 @@ class AppendCall {
   std::string uid_;
   int64_t epoch_ = 0;            // of the last stream that was opened
   int64_t unheard_epochs_ = 0;   // takeovers since, whose outcome is unknown
+  bool unheard_open_ = false;    // a stream broke before the first Opened
   bool takeover_ = false;        // for the next stream
   bool from_beginning_ = false;  // held_ began at offset 0
   bool refused_ = false;         // by this class; no other stream helps
@@ -173,7 +174,10 @@ absl::StatusOr<AppendResult> AppendCall::Run(const PayloadSource& source) {
       }
     }
     // Until the first stream opened this is a call like any other.
-    if (epoch_ == 0 && attempts >= client_options_.max_attempts) return status;
+    if (epoch_ == 0 && attempts >= client_options_.max_attempts &&
+        ReasonOf(status) != "SESSION_BUSY") {
+      return status;
+    }
     absl::Duration wait = backoff.Next();
     if (const auto asked = RetryDelayOf(status)) wait = std::max(wait, *asked);
     waited += wait;
@@ -486,8 +490,14 @@ bool AppendCall::MayGoOn(const absl::Status& broken) {
     if (!moved_.ok()) return false;  // another server has it
   }
   if (client_options_.resume_for <= absl::ZeroDuration()) return false;
-  if (epoch_ == 0) return IsRetryable(broken);
   const std::string reason = ReasonOf(broken);
+  if (epoch_ == 0) {
+    // A stream that broke before it was heard of may be the writer that the
+    // session is busy with; the server will notice that it is gone.
+    if (reason == "SESSION_BUSY") return unheard_open_;
+    unheard_open_ = true;
+    return IsRetryable(broken);
+  }
   if (reason == "SESSION_BUSY") {
     // Most likely the server still waits for the stream that broke. If it is
     // somebody else's, the epoch or the offset will tell.

@@ -236,6 +236,19 @@ TEST_F(ResumeTest, ABusySessionIsNotTakenOverByAnAppendThatBegins) {
   EXPECT_THAT(server.opens(), SizeIs(1));
 }
 
+TEST_F(ResumeTest, AFirstStreamThatWasNotHeardOfIsWaitedOut) {
+  const grpc::Status busy =
+      MakeError(grpc::StatusCode::ABORTED, "busy", v1::SESSION_BUSY,
+                {{"busy", "APPENDING"}});
+  std::vector<Break> breaks(8, {.instead_of_opened = true, .status = busy});
+  breaks.insert(breaks.begin(), {.instead_of_opened = true});
+  FakeServer server({.breaks = breaks});
+  const auto result = Append(server);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(server.history(), kText);
+  for (const auto& open : server.opens()) EXPECT_FALSE(open.takeover());
+}
+
 TEST_F(ResumeTest, TheEpochOfATakeoverWhoseAnswerWasLostIsItsOwn) {
   const grpc::Status busy =
       MakeError(grpc::StatusCode::ABORTED, "busy", v1::SESSION_BUSY,
