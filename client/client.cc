@@ -180,24 +180,24 @@ absl::StatusOr<v1::ListModelsResponse> Client::ListModels(
 
 absl::StatusOr<v1::Operation> Client::LoadModel(
     const v1::LoadModelRequest& request) {
-  return Call<v1::Operation>(&stubs_->calls, options_.metadata_timeout,
-                             stubs_->models.get(), &v1::Models::Stub::LoadModel,
-                             request);
+  return Call<v1::Operation>(&stubs_->calls, options_, stubs_->models.get(),
+                             &v1::Models::Stub::LoadModel,
+                             WithRequestId(request));
 }
 
 absl::StatusOr<v1::Model> Client::UnloadModel(
     const v1::UnloadModelRequest& request) {
-  return Call<v1::Model>(&stubs_->calls, options_.metadata_timeout,
-                         stubs_->models.get(), &v1::Models::Stub::UnloadModel,
-                         request);
+  return Call<v1::Model>(&stubs_->calls, options_, stubs_->models.get(),
+                         &v1::Models::Stub::UnloadModel,
+                         WithRequestId(request));
 }
 
 absl::StatusOr<v1::Operation> Client::GetOperation(
     const v1::GetOperationRequest& request) {
-  const absl::Duration wait = absl::Seconds(request.wait().seconds()) +
-                              absl::Nanoseconds(request.wait().nanos());
-  return Call<v1::Operation>(&stubs_->calls, options_.metadata_timeout + wait,
-                             stubs_->operations.get(),
+  ClientOptions longer = options_;
+  longer.metadata_timeout += absl::Seconds(request.wait().seconds()) +
+                             absl::Nanoseconds(request.wait().nanos());
+  return Call<v1::Operation>(&stubs_->calls, longer, stubs_->operations.get(),
                              &v1::Operations::Stub::GetOperation, request);
 }
 

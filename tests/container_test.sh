@@ -114,38 +114,35 @@ mount -o remount,bind,ro "${image}"
 mount -t tmpfs -o mode=0755 tmpfs "${image}${volumes[0]}"
 chown --reference="${root}${volumes[0]}" "${image}${volumes[0]}"
 
-as_user() {
-  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${environment[@]}" chroot --userspec="${user}:${user}" "${image}" "$@"
-}
+# Before a command: runs it there as the image's user, as the process itself.
+as_user=(env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${environment[@]}"
+  chroot "--userspec=${user}:${user}" "${image}")
 if chroot "${image}" /usr/bin/touch /written 2>/dev/null; then
   die "the root is not read-only"
 fi
-as_user mneme-mkmodel --preset ttt-linear-tiny --seed 1 --out "${volumes[0]}/model" >/dev/null
+"${as_user[@]}" mneme-mkmodel --preset ttt-linear-tiny --seed 1 --out "${volumes[0]}/model" >/dev/null
 
 serve() {
   local tick status=0
   ip link set lo up
-  as_user "${entrypoint[@]}" --model "tiny=${volumes[0]}/model" --ephemeral >"${work}/ready" 2>"${work}/mnemed.log" &
+  "${as_user[@]}" "${entrypoint[@]}" --model "tiny=${volumes[0]}/model" --ephemeral >"${work}/ready" 2>"${work}/mnemed.log" &
   local daemon=$!
   for ((tick = 0; tick < 600; ++tick)); do
-    if as_user "${health[@]}" >/dev/null 2>&1; then break; fi
+    if "${as_user[@]}" "${health[@]}" >/dev/null 2>&1; then break; fi
     kill -0 "${daemon}" 2>/dev/null || { tail "${work}/mnemed.log" >&2; die "mnemed ended"; }
     sleep 0.1
   done
-  as_user "${health[@]}" || die "the health check fails: ${health[*]}"
-  as_user mneme sessions create s >/dev/null
+  "${as_user[@]}" "${health[@]}" || die "the health check fails: ${health[*]}"
+  "${as_user[@]}" mneme sessions create s >/dev/null
   kill -TERM "${daemon}"
   wait "${daemon}" || status=$?
   ((status == 0)) || die "mnemed ended with status ${status} on SIGTERM, wanted 0"
-  if as_user "${health[@]}" >/dev/null 2>&1; then
+  if "${as_user[@]}" "${health[@]}" >/dev/null 2>&1; then
     die "the health check passes without a daemon"
   fi
 }
-if [[ -z "${MNEME_CONTAINER_NET:-}" ]]; then
-  export -f serve as_user die
-  export work image user script_name
-  MNEME_CONTAINER_NET=1 unshare --net bash -euo pipefail -c "
-    $(declare -p environment entrypoint health volumes)
-    serve" || die "the image does not run"
-fi
+export -f serve die
+export work script_name
+unshare --net bash -euo pipefail -c "$(declare -p as_user entrypoint health volumes)
+  serve" || die "the image does not run"
 say "passed"

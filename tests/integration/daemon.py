@@ -29,6 +29,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [mnemed, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+                 "--admin-listen", "127.0.0.1:0",
                  "--model", f"tiny={model}", "--ephemeral", *flags],
                 stdout=subprocess.PIPE, stderr=log, text=True)
         try:
