@@ -30,8 +30,8 @@ struct Client::Stubs {
   const std::unique_ptr<v1::Sessions::Stub> sessions;
   const std::unique_ptr<v1::Memory::Stub> memory;
   const std::unique_ptr<v1::Models::Stub> models;
-  const std::unique_ptr<grpc::health::v1::Health::Stub> health;
   const std::unique_ptr<v1::Operations::Stub> operations;
+  const std::unique_ptr<grpc::health::v1::Health::Stub> health;
   ActiveCalls calls;
 };
 
