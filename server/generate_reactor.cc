@@ -9,8 +9,6 @@
 namespace mneme::server {
 namespace {
 
-// Tokens that one message may join.
-constexpr int kMaxTokensPerMessage = 256;
 // A client's clock may call it a deadline before ours does.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 
@@ -22,7 +20,8 @@ GenerateReactor::GenerateReactor(const ServiceContext& context,
     : PumpedStream(context.pump),
       context_(context),
       call_(call),
-      rpc_(context.metrics, context.clock, "mneme.v1.Memory/Generate") {
+      rpc_(context.metrics, context.clock, "mneme.v1.Memory/Generate"),
+      answer_(context) {
   JoinPump();
   {
     absl::MutexLock lock(&mu_);
@@ -38,16 +37,8 @@ void GenerateReactor::Begin(const v1::GenerateRequest& request) {
     return;
   }
   session_ = request.session();
-  absl::StatusOr<std::unique_ptr<Generation>> stream =
-      context_.engine->Generate(*options, this);
-  if (!stream.ok()) {
-    outcome_ = ToGrpcStatus(stream.status(), session_);
-    return;
-  }
-  stream_ = *std::move(stream);
-  const absl::StatusOr<SessionInfo> info =
-      context_.engine->GetSession(options->session);
-  if (info.ok()) model_ = info->model;
+  const absl::Status begun = answer_.Begin(*options, this);
+  if (!begun.ok()) outcome_ = ToGrpcStatus(begun, session_);
 }
 
 void GenerateReactor::OnWriteDone(bool ok) {
@@ -63,8 +54,9 @@ void GenerateReactor::OnCancel() {
   {
     absl::MutexLock lock(&mu_);
     if (finished_) return;
-    context_.metrics->OnCancelled(
-        model_, had_token_ ? CancelStage::kDecode : CancelStage::kPrefill);
+    context_.metrics->OnCancelled(answer_.model(), answer_.had_output()
+                                                       ? CancelStage::kDecode
+                                                       : CancelStage::kPrefill);
     Lose();
   }
   Advance();
@@ -72,12 +64,9 @@ void GenerateReactor::OnCancel() {
 
 void GenerateReactor::Lose() {
   if (!outcome_.has_value()) outcome_ = grpc::Status::CANCELLED;
-  if (stream_ == nullptr) return;
   const bool too_late = context_.clock->Now() + kDeadlineSlack >=
                         absl::FromChrono(call_.deadline());
-  stream_->Disconnect(too_late ? FinishReason::kDeadline
-                               : FinishReason::kCancelled);
-  stream_.reset();
+  answer_.Lose(too_late ? FinishReason::kDeadline : FinishReason::kCancelled);
 }
 
 void GenerateReactor::OnDone() {
@@ -90,59 +79,33 @@ void GenerateReactor::Advance() {
   {
     absl::MutexLock lock(&mu_);
     if (finished_ || writing_) return;
-    if (!outcome_.has_value() && FillResponse()) {
-      writing_ = true;
-      StartWrite(&response_);
-      return;
+    if (!outcome_.has_value()) {
+      response_.Clear();
+      const bool filled = answer_.Fill(&response_);
+      if (answer_.end().has_value()) SetOutcome();
+      if (filled) {
+        writing_ = true;
+        StartWrite(&response_);
+        return;
+      }
     }
     if (!outcome_.has_value()) return;
     finished_ = true;
-    stream_.reset();
     status = *outcome_;
     const absl::Duration elapsed = rpc_.End(status.error_code());
-    context_.metrics->OnRequestEnded(model_, Operation::kGenerate, elapsed);
+    context_.metrics->OnRequestEnded(answer_.model(), Operation::kGenerate,
+                                     elapsed);
   }
   Finish(status);  // may end this object
 }
 
-bool GenerateReactor::FillResponse() {
-  response_.Clear();
-  bool filled = false;
-  while (response_.tokens_size() < kMaxTokensPerMessage) {
-    const absl::optional<GenerateEvent> event = stream_->Poll();
-    if (!event.has_value()) return filled;
-    if (event->kind == GenerateEvent::Kind::kFinished) {
-      return TakeEnd(*event) || filled;
-    }
-    if (event->kind == GenerateEvent::Kind::kOutput) had_token_ = true;
-    if (event->attached) {
-      attached_ = true;
-      context_.metrics->OnStreamResumed(model_, ResumeKind::kGenerate);
-    }
-    AddEvent(*event, &response_);
-    filled = true;
-  }
-  return true;
-}
-
-bool GenerateReactor::TakeEnd(const GenerateEvent& event) {
-  // The session is free again before the client can know it.
-  stream_.reset();
-  if (!event.status.ok()) {
-    outcome_ = ToGrpcStatus(event.status, session_);
-    return false;
-  }
-  const bool cut_off = event.reason == FinishReason::kCancelled ||
-                       event.reason == FinishReason::kDeadline;
-  // To one that asks what became of it, this is an answer like any other.
-  if (cut_off && !attached_) {
+void GenerateReactor::SetOutcome() {
+  if (!answer_.cut_off()) {
+    outcome_ = ToGrpcStatus(*answer_.end(), session_);
+  } else {
     outcome_ = pump()->draining() ? ToGrpcStatus(DrainingError())
                                   : grpc::Status::CANCELLED;
-  } else {
-    outcome_ = grpc::Status::OK;
   }
-  AddEvent(event, &response_);
-  return true;
 }
 
 }  // namespace mneme::server

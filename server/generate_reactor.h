@@ -4,23 +4,20 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <memory>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "mneme/v1/memory.pb.h"
+#include "server/answer_feed.h"
 #include "server/service_context.h"
 #include "server/stream_pump.h"
 
 namespace mneme::server {
 
-// One Memory.Generate call. Owns itself.
-//
-// The tokens that wait while a message is being written go into the next one
-// together. A client that does not read leaves them unpolled in the engine,
-// which then pauses or goes on, as was agreed.
+// One Memory.Generate call. Owns itself. What a client does not read stays
+// unpolled in the engine, which then pauses or goes on, as was agreed.
 class GenerateReactor final
     : public grpc::ServerWriteReactor<v1::GenerateResponse>,
       public PumpedStream {
@@ -38,11 +35,7 @@ class GenerateReactor final
  private:
   void Begin(const v1::GenerateRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Polls what is ready into response_; false if there was nothing.
-  bool FillResponse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Takes the last event; false if the client is not to see it.
-  bool TakeEnd(const GenerateEvent& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-
+  void SetOutcome() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The client is gone, or its deadline has passed.
   void Lose() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -52,11 +45,8 @@ class GenerateReactor final
 
   absl::Mutex mu_;
   std::string session_ ABSL_GUARDED_BY(mu_);  // resource name
-  std::string model_ ABSL_GUARDED_BY(mu_);
-  bool attached_ ABSL_GUARDED_BY(mu_) = false;
-  bool had_token_ ABSL_GUARDED_BY(mu_) = false;
-  std::unique_ptr<Generation> stream_ ABSL_GUARDED_BY(mu_);  // until its end
-  v1::GenerateResponse response_ ABSL_GUARDED_BY(mu_);       // being written
+  AnswerFeed answer_ ABSL_GUARDED_BY(mu_);
+  v1::GenerateResponse response_ ABSL_GUARDED_BY(mu_);  // being written
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   absl::optional<grpc::Status> outcome_ ABSL_GUARDED_BY(mu_);
   bool finished_ ABSL_GUARDED_BY(mu_) = false;

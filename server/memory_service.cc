@@ -7,6 +7,7 @@
 #include "engine/base/status_macros.h"
 #include "server/answer.h"
 #include "server/append_reactor.h"
+#include "server/converse_reactor.h"
 #include "server/generate_reactor.h"
 #include "server/names.h"
 #include "server/score_reactor.h"
@@ -30,9 +31,7 @@ MemoryService::Score(grpc::CallbackServerContext* /*call*/) {
 
 grpc::ServerBidiReactor<v1::ClientEvent, v1::ServerEvent>*
 MemoryService::Converse(grpc::CallbackServerContext* /*call*/) {
-  return RefuseStream<
-      grpc::ServerBidiReactor<v1::ClientEvent, v1::ServerEvent>>(
-      context_, "mneme.v1.Memory/Converse");
+  return new ConverseReactor(context_);
 }
 
 grpc::ServerUnaryReactor* MemoryService::CommitSegment(

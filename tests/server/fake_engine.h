@@ -118,6 +118,11 @@ class FakeEngine final : public Engine {
     return Await([this]()
                      ABSL_SHARED_LOCKS_REQUIRED(mu_) { return draining_; });
   }
+  // A generation was.
+  bool AwaitCancelled() {
+    return Await([this]()
+                     ABSL_SHARED_LOCKS_REQUIRED(mu_) { return cancelled_; });
+  }
   int64_t taken() {
     absl::MutexLock lock(&mu_);
     return taken_;
@@ -413,7 +418,10 @@ class FakeEngine final : public Engine {
       engine_->events_.pop_front();
       return event;
     }
-    void Cancel() override {}
+    void Cancel() override {
+      absl::MutexLock lock(&engine_->mu_);
+      engine_->cancelled_ = true;
+    }
     void Disconnect(FinishReason reason) override {
       absl::MutexLock lock(&engine_->mu_);
       engine_->disconnected_ = reason;
@@ -505,6 +513,7 @@ class FakeEngine final : public Engine {
   std::vector<std::function<void()>> held_descriptions_ ABSL_GUARDED_BY(mu_);
   absl::Status next_stream_status_ ABSL_GUARDED_BY(mu_);
   GenerateOptions last_generate_ ABSL_GUARDED_BY(mu_);
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   absl::optional<FinishReason> disconnected_ ABSL_GUARDED_BY(mu_);
   std::deque<GenerateEvent> events_ ABSL_GUARDED_BY(mu_);
 };

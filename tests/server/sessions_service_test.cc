@@ -164,12 +164,6 @@ TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
   auto import = sessions_->ImportSession(&importing, &session_);
   import->WritesDone();
   EXPECT_THAT(import->Finish().error_message(), HasSubstr("ImportSession"));
-
-  Call conversing;
-  auto converse = memory_->Converse(&conversing);
-  v1::ServerEvent answer;
-  EXPECT_FALSE(converse->Read(&answer));
-  EXPECT_THAT(converse->Finish().error_message(), HasSubstr("Converse"));
 }
 
 TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {
