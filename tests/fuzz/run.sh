@@ -10,7 +10,7 @@ source deploy/common.sh
 seconds="${1:-60}"
 deploy/install_packages.sh build test
 quietly build/fuzz/configure.log cmake --preset fuzz
-cmake_build build/fuzz
+cmake_build build/fuzz --target fuzzers
 for target in build/fuzz/bin/fuzz_*; do
   name="${target##*/}"
   fresh="build/fuzz/${name}.corpus"
