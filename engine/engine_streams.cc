@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine's streams: what is appended, generated, scored.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+#include "engine/engine_impl.h"
+#include "engine/model/model.h"
+#include "engine/runtime/copy_lane.h"
+#include "engine/runtime/generation_task.h"
+#include "engine/runtime/requests.h"
+#include "engine/runtime/scoring_task.h"
+
+namespace mneme {
+
+absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
+    const AppendOptions& options, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  MNEME_RETURN_IF_ERROR(Rejected(session->served().name, CheckAdmitting()));
+  absl::StatusOr<ByteBudget::Reservation> reservation =
+      budget_.Reserve(kStreamBytes, "an append stream");
+  if (!reservation.ok()) {
+    return Rejected(session->served().name, reservation.status());
+  }
+  AppendOpened opened;
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<SessionWriter> writer,
+                         session->OpenWriter(options, listener, opened));
+  scheduler_.Wake(session);
+  return std::make_unique<SessionAppendStream>(
+      std::move(session), std::move(writer), std::move(opened),
+      *std::move(reservation), &scheduler_);
+}
+
+absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
+                                   const std::shared_ptr<Task>& task,
+                                   std::string prompt, int64_t scratch_bytes,
+                                   KeptReply kept) {
+  const int64_t copy_bytes =
+      task->commits() ? 0 : session->model().layout()->state_bytes();
+  MNEME_ASSIGN_OR_RETURN(
+      ByteBudget::Reservation reservation,
+      budget_.Reserve(
+          kStreamBytes + copy_bytes + scratch_bytes,
+          task->commits() ? "a stream" : "a stream on a copy of a state"));
+  task->Hold(std::move(reservation));
+  task->SetLane(session);
+  // Its end may come before this returns.
+  tasks_.Add(task);
+  absl::Status status =
+      session->AddTask(task, std::move(prompt), std::move(kept));
+  if (!status.ok()) {
+    tasks_.Remove(*task);
+    task->SetLane(nullptr);
+    return status;
+  }
+  scheduler_.Wake(session);
+  return absl::OkStatus();
+}
+
+void EngineImpl::StartOnCopy(const Session& session,
+                             const std::shared_ptr<Task>& task,
+                             const SessionState& state, int64_t next_offset,
+                             std::string_view pending) {
+  auto lane =
+      std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
+                                 next_offset, pending, state.Clone(), task);
+  task->SetLane(lane);
+  scheduler_.Wake(std::move(lane));
+}
+
+absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Attach(
+    const Session& session, const GenerateOptions& options,
+    StreamListener* listener) {
+  const absl::optional<KeptReply> kept = session.FindReply(options.request_id);
+  if (!kept.has_value()) {
+    if (options.output_offset == 0) return nullptr;
+    // To begin again would give another answer at another offset.
+    const int64_t next_offset = session.Info().next_offset;
+    return WithReason(
+        absl::OutOfRangeError(absl::StrCat(
+            "output_offset: found ", options.output_offset,
+            ", but no answer to the request_id is kept; the session is at ",
+            next_offset)),
+        {.reason = "OFFSET_NOT_KEPT",
+         .metadata = {{"nearest_offset", absl::StrCat(next_offset)}}});
+  }
+  if (kept->request_digest != options.request_digest) {
+    return WithReason(
+        absl::InvalidArgumentError(
+            "request_id: it came before with another request"),
+        {.reason = "REQUEST_ID_REUSED", .metadata = {{"field", "request_id"}}});
+  }
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Reply::Reader> reader,
+                         kept->reply->Attach(options.output_offset, listener));
+  std::shared_ptr<GenerationTask> task = kept->task.lock();
+  if (task != nullptr) WakeLane(scheduler_, *task);
+  return std::make_unique<GenerationStream>(
+      kept->reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
+}
+
+absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
+    const GenerateOptions& options, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  const ServedModel& served = session->served();
+  const std::string& model_name = served.name;
+  const int64_t vocab_size = session->model().config().vocab_size;
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+  MNEME_RETURN_IF_ERROR(CheckGenerate(options, session->unit(), vocab_size));
+  if (!options.request_id.empty()) {
+    MNEME_ASSIGN_OR_RETURN(std::unique_ptr<Generation> attached,
+                           Attach(*session, options, listener));
+    if (attached != nullptr) return attached;
+  }
+
+  GenerationTask::Setup setup{
+      .model = session->served_ptr(),
+      .unit = session->unit(),
+      .clock = clock_,
+      .observer = observer_,
+      .on_unread_end = [this](const Task& task) { tasks_.Remove(task); }};
+  std::string prompt;
+  if (options.prompt.has_value()) {
+    MNEME_RETURN_IF_ERROR(
+        served.CheckInput(session->unit(), *options.prompt, "prompt"));
+    prompt = PayloadBytes(*options.prompt);
+  }
+  if (options.sampling.seed.has_value()) {
+    setup.seed = *options.sampling.seed;
+  } else {
+    absl::MutexLock lock(&mutex_);
+    setup.seed = absl::Uniform<uint64_t>(random_);
+  }
+  const auto reply = std::make_shared<Reply>(
+      Reply::Setup{.model = session->served_ptr(),
+                   .unit = session->unit(),
+                   .max_tokens = options.max_tokens,
+                   .logprobs = options.logprobs,
+                   .top_logprobs = options.top_logprobs,
+                   .waits = options.on_disconnect == OnDisconnect::kCancel});
+  setup.reply = reply;
+  std::shared_ptr<Reply::Reader> reader = reply->Open(listener);
+  GenerateOptions rest = options;
+  rest.prompt.reset();  // the session has it
+  auto task =
+      std::make_shared<GenerationTask>(std::move(rest), std::move(setup));
+  const absl::Status started = StartTask(
+      session, task, std::move(prompt),
+      Sampler::ScratchBytes(MakeSampling(options.sampling, 0), vocab_size),
+      {.request_id = options.request_id,
+       .request_digest = options.request_digest,
+       .had_prompt = options.prompt.has_value(),
+       .reply = reply,
+       .task = task});
+  if (absl::IsAlreadyExists(started)) {  // it came twice at once
+    return Attach(*session, options, listener);
+  }
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, started));
+  return std::make_unique<GenerationStream>(
+      reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
+}
+
+absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
+    const ScoreOptions& options, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(options.session, options.uid));
+  const std::string& model_name = session->served().name;
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+  auto task = std::make_shared<ScoringTask>(
+      ScoringTask::Setup{.model = session->served_ptr(),
+                         .unit = session->unit(),
+                         .commit = options.commit,
+                         .clock = clock_,
+                         .observer = observer_},
+      listener);
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, "")));
+  return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
+}
+
+}  // namespace mneme
