@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "server/answer.h"
 #include "server/append_reactor.h"
@@ -35,10 +38,26 @@ MemoryService::Converse(grpc::CallbackServerContext* /*call*/) {
 }
 
 grpc::ServerUnaryReactor* MemoryService::CommitSegment(
-    grpc::CallbackServerContext* call,
-    const v1::CommitSegmentRequest* /*request*/,
+    grpc::CallbackServerContext* call, const v1::CommitSegmentRequest* request,
     v1::CommitSegmentResponse* /*reply*/) {
-  return RefuseUnary(call, context_, "mneme.v1.Memory/CommitSegment");
+  return Answer(
+      call, context_, "mneme.v1.Memory/CommitSegment", request->session(),
+      [&]() -> absl::Status {
+        MNEME_ASSIGN_OR_RETURN(const std::string id,
+                               ParseSessionName(request->session(), "session"));
+        MNEME_ASSIGN_OR_RETURN(const SessionInfo session,
+                               context_.engine->GetSession(id));
+        MNEME_ASSIGN_OR_RETURN(const ModelInfo model,
+                               context_.engine->GetModel(session.model));
+        // None of the mixers of this build has segments to commit early.
+        return WithReason(
+            absl::UnimplementedError(
+                absl::StrCat("model ", model.name, ": its memory, ",
+                             absl::StrJoin(model.mixers, ", "),
+                             ", has no segment that could be committed early")),
+            {.reason = "NOT_SUPPORTED",
+             .metadata = {{"method", "mneme.v1.Memory/CommitSegment"}}});
+      });
 }
 
 grpc::ServerUnaryReactor* MemoryService::CountTokens(

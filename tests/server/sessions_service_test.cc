@@ -166,6 +166,20 @@ TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
   EXPECT_THAT(import->Finish().error_message(), HasSubstr("ImportSession"));
 }
 
+TEST_F(SessionsServiceTest, ASegmentIsCommittedWhereThereAreSegments) {
+  v1::CommitSegmentRequest request;
+  v1::CommitSegmentResponse reply;
+  for (const auto& [session, code] :
+       {std::pair("sessions/alice", grpc::StatusCode::UNIMPLEMENTED),
+        std::pair("sessions/nobody", grpc::StatusCode::NOT_FOUND),
+        std::pair("alice", grpc::StatusCode::INVALID_ARGUMENT)}) {
+    request.set_session(session);
+    Call call;
+    EXPECT_EQ(memory_->CommitSegment(&call, request, &reply).error_code(),
+              code);
+  }
+}
+
 TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {
   v1::TokenizeRequest request;
   request.set_model("models/tiny");
