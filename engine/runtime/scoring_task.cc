@@ -69,11 +69,11 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     started_ = true;
     state.Ask();
   }
-  if (cancelled_) {
+  if (!cancelled_.ok()) {
     input_.Clear();
     input_finished_ = true;
   } else if (events_.size() >= kMaxEvents) {
-    paused_ = true;
+    paused_since_ = setup_.clock->Monotonic();
     return {};
   }
   PullInput(state, history);
@@ -83,10 +83,8 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     state.Ask();
     return ScoreTail(state, ComputeTail(state));
   }
-  absl::Status status;
-  if (cancelled_) {
-    status = absl::CancelledError("cancelled");
-  } else if (input_.cut()) {
+  absl::Status status = cancelled_;
+  if (status.ok() && input_.cut()) {
     status = BadField("text", "found its end inside a character, wanted UTF-8");
   }
   Finish(status, history.next_offset(), state.position());
@@ -156,7 +154,20 @@ void ScoringTask::Fail(const absl::Status& status, const HistorySink& history,
 
 void ScoringTask::Cancel() {
   absl::MutexLock lock(&mutex_);
-  cancelled_ = true;
+  cancelled_.Update(absl::CancelledError("cancelled"));
+}
+
+bool ScoringTask::CancelIfUnread(absl::Duration now) {
+  absl::MutexLock lock(&mutex_);
+  if (!paused_since_.has_value() || now - *paused_since_ < kReaderPatience) {
+    return false;
+  }
+  cancelled_.Update(WithReason(
+      absl::CancelledError(absl::StrCat("nobody took what was scored for ",
+                                        absl::FormatDuration(kReaderPatience))),
+      {.reason = "SLOW_READER", .metadata = {}}));
+  paused_since_.reset();
+  return true;
 }
 
 absl::StatusOr<Offer> ScoringTask::Write(const Payload& payload) {
@@ -192,8 +203,8 @@ absl::optional<ScoreEvent> ScoringTask::Poll(bool* resume) {
   if (events_.empty()) return absl::nullopt;
   ScoreEvent event = std::move(events_.front());
   events_.pop_front();
-  if (paused_ && events_.size() <= kMaxEvents / 2) {
-    paused_ = false;
+  if (paused_since_.has_value() && events_.size() <= kMaxEvents / 2) {
+    paused_since_.reset();
     *resume = true;
   }
   return event;

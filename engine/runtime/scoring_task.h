@@ -46,6 +46,7 @@ class ScoringTask final : public Task {
   void Fail(const absl::Status& status, const HistorySink& history,
             int64_t position) override;
   void Cancel() override;
+  bool CancelIfUnread(absl::Duration now) override;
   void Notify() override { notifier_.Notify(); }
 
   // As Scoring says.
@@ -77,8 +78,9 @@ class ScoringTask final : public Task {
   mutable absl::Mutex mutex_;
   InputQueue input_ ABSL_GUARDED_BY(mutex_);
   bool input_finished_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status cancelled_ ABSL_GUARDED_BY(mutex_);  // not OK: it is to end
+  // Since when it waits for its reader, on the monotonic clock.
+  absl::optional<absl::Duration> paused_since_ ABSL_GUARDED_BY(mutex_);
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   ScoreTotals totals_ ABSL_GUARDED_BY(mutex_);
   std::deque<ScoreEvent> events_ ABSL_GUARDED_BY(mutex_);

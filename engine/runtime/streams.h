@@ -105,7 +105,9 @@ class Scoring {
   // No more input: kFinished follows when all of it is scored.
   virtual void FinishInput() = 0;
 
-  // The next event, if there is one.
+  // The next event, if there is one. When many wait unpolled, scoring pauses
+  // until they are taken, and is cancelled if that takes kReaderPatience:
+  // CANCELLED (SLOW_READER).
   virtual absl::optional<ScoreEvent> Poll() = 0;
 
   virtual void Cancel() = 0;

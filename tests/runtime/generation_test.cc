@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a user expects of a generation, through the whole engine.
-#include <atomic>
 #include <functional>
 #include <limits>
 #include <map>
@@ -23,6 +22,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/engine_driver.h"
+#include "tests/support/moved_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -31,19 +31,6 @@ namespace {
 
 using absl::StatusCode;
 using Ids = std::vector<int32_t>;
-
-// The machine's clock, moved on by hand.
-class MovedClock final : public Clock {
- public:
-  absl::Time Now() const override { return Real()->Now(); }
-  absl::Duration Monotonic() const override {
-    return Real()->Monotonic() + absl::Seconds(moved_.load());
-  }
-  void Move(int64_t seconds) { moved_ += seconds; }
-
- private:
-  std::atomic<int64_t> moved_ = 0;
-};
 
 // Makes the model say these bytes, more or less by chance.
 std::map<int32_t, float> Only(const std::string& bytes) {

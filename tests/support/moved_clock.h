@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_TESTS_SUPPORT_MOVED_CLOCK_H_
+#define MNEME_TESTS_SUPPORT_MOVED_CLOCK_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "engine/base/clock.h"
+
+namespace mneme {
+
+// The machine's clock, moved on by hand.
+class MovedClock final : public Clock {
+ public:
+  absl::Time Now() const override { return Real()->Now(); }
+  absl::Duration Monotonic() const override {
+    return Real()->Monotonic() + absl::Seconds(moved_.load());
+  }
+  void Move(int64_t seconds) { moved_ += seconds; }
+
+ private:
+  std::atomic<int64_t> moved_ = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_TESTS_SUPPORT_MOVED_CLOCK_H_
