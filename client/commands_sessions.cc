@@ -30,6 +30,7 @@ std::string Describe(const v1::Session& session) {
   line("absorbed offset", session.absorbed_offset());
   line("durable offset", session.durable_offset());
   line("pending tokens", session.pending_tokens());
+  line("pending bytes", session.pending_bytes());
   line("durability", v1::Session::Durability_Name(session.durability()));
   line("state tier", v1::Session::StateTier_Name(session.state_tier()));
   line("state bytes", session.state_bytes());
