@@ -66,6 +66,20 @@ class Interrupter {
 using Command = std::function<absl::Status(const Cli&)>;
 
 // A whole number from `least` on; CLI11's own checks print the largest double.
+// A number of seconds, or of times a second.
+CLI::Validator Positive() {
+  return CLI::Validator(
+      [](const std::string& text) -> std::string {
+        double number = 0;
+        if (absl::SimpleAtod(text, &number) && number > 0 && number <= 1e9) {
+          return "";
+        }
+        return absl::StrCat("found ", text.substr(0, 64),
+                            ", wanted a number above 0, 1e9 at most");
+      },
+      ">0");
+}
+
 CLI::Validator AtLeast(int64_t least) {
   return CLI::Validator(
       [least](const std::string& text) -> std::string {
@@ -377,6 +391,7 @@ void AddBench(CLI::App* app, Command* command) {
       ->capture_default_str();
   sub->add_option("--rate", load.requests_per_second,
                   "Requests a second, all sessions together")
+      ->check(Positive())
       ->capture_default_str();
   sub->add_option("--prompt-bytes", load.prompt_bytes,
                   "Length of a prompt; tokens in token sessions")
@@ -392,7 +407,8 @@ void AddBench(CLI::App* app, Command* command) {
   sub->add_option("--requests", load.requests, "End after so many requests")
       ->check(AtLeast(1));
   sub->add_option("--seconds", args->seconds,
-                  "End after so long; 10 if neither is given");
+                  "End after so long; 10 if neither is given")
+      ->check(Positive());
   sub->add_option("--seed", load.seed,
                   "Prompts, sampling and arrivals follow from it")
       ->capture_default_str();
@@ -435,12 +451,7 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
                "Print proto3 JSON; streams print one message a line");
   app.add_option("--timeout", settings->timeout_seconds,
                  "Seconds that a call which is not a stream may take")
-      ->check([](const std::string& text) -> std::string {
-        double seconds = 0;
-        if (absl::SimpleAtod(text, &seconds) && seconds > 0) return "";
-        return absl::StrCat("found ", text.substr(0, 64),
-                            ", wanted a number above 0");
-      })
+      ->check(Positive())
       ->capture_default_str();
   app.footer(
       "Every command also takes --address, --json and --timeout. Results go "

@@ -184,7 +184,10 @@ class CliTest(unittest.TestCase):
                       ["append", "x", "--start-offset", "-1"],
                       ["sessions", "create", "x", "--ttl", "-5"],
                       ["score", "x", "--message-bytes", "1e3"],
-                      ["health", "--timeout", "0"]):
+                      ["health", "--timeout", "0"],
+                      ["health", "--timeout", "nan"],
+                      ["bench", "--seconds", "nan"],
+                      ["bench", "--rate", "inf"]):
             message = self.refused(2, *words)
             self.assertLess(len(message), 300, message)
             self.assertIn("wanted", message)
