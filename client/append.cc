@@ -536,8 +536,8 @@ absl::Status AppendCall::Explain(const absl::Status& status) {
   if (Cancelled()) return status;
   absl::MutexLock lock(&mutex_);
   if (!begun_) return status;
-  const std::string reached = absl::StrCat(
-      "; acknowledged up to offset ", std::max(acknowledged_, held_.begin()));
+  const std::string reached =
+      absl::StrCat("; acknowledged up to offset ", acknowledged_);
   if (absl::IsNotFound(status)) {
     return WithMessage(
         status, absl::StrCat("the session went away during the append: it was "

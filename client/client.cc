@@ -8,6 +8,9 @@
 #include <utility>
 
 #include "absl/random/random.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "client/retries.h"
@@ -62,6 +65,19 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   if (address.empty()) {
     return absl::InvalidArgumentError(
         "address is empty, wanted host:port or unix:path");
+  }
+  if (!absl::StartsWith(address, "unix:")) {
+    // gRPC takes a port modulo 65536.
+    const size_t colon = address.rfind(':');
+    int port = 0;
+    if (colon == std::string::npos || colon == 0 ||
+        !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+        port > 65535) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("address: found \"", address,
+                       "\", wanted host:port with a port of 1 to 65535, or "
+                       "unix:path"));
+    }
   }
   grpc::ChannelArguments arguments;
   // A server that vanished without a word is noticed within 40 seconds.

@@ -191,8 +191,11 @@ class OwnSessions {
   OwnSessions(const OwnSessions&) = delete;
   OwnSessions& operator=(const OwnSessions&) = delete;
 
-  absl::Status Make(const LoadOptions& options) {
+  // Fewer once `stopped`.
+  absl::Status Make(const LoadOptions& options,
+                    const std::function<bool()>& stopped) {
     for (int i = 0; i < options.sessions; ++i) {
+      if (stopped()) return absl::CancelledError("interrupted");
       v1::CreateSessionRequest request;
       v1::Session* const session = request.mutable_session();
       session->set_model(options.model);
@@ -220,7 +223,7 @@ absl::StatusOr<LoadResult> RunLoad(Client* client, const LoadOptions& options,
   absl::Status checked = CheckOptions(options);
   if (!checked.ok()) return checked;
   OwnSessions sessions(client);
-  absl::Status made = sessions.Make(options);
+  absl::Status made = sessions.Make(options, stopped);
   if (!made.ok()) return made;
   v1::GetModelRequest get;
   get.set_name(sessions.all().front().model());

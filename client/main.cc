@@ -65,7 +65,10 @@ class Interrupter {
 
 using Command = std::function<absl::Status(const Cli&)>;
 
-// A whole number from `least` on; CLI11's own checks print the largest double.
+// What the server takes as a prompt, and more clients than one machine drives.
+constexpr int64_t kMaxPromptBytes = 1 << 20;
+constexpr int64_t kMaxBenchSessions = 100'000;
+
 // A number of seconds, or of times a second.
 CLI::Validator Positive() {
   return CLI::Validator(
@@ -80,13 +83,29 @@ CLI::Validator Positive() {
       ">0");
 }
 
-CLI::Validator AtLeast(int64_t least) {
+// A seed; CLI11 itself lets negative and larger numbers wrap.
+CLI::Validator Seed() {
   return CLI::Validator(
-      [least](const std::string& text) -> std::string {
+      [](const std::string& text) -> std::string {
+        uint64_t number = 0;
+        if (absl::SimpleAtoi(text, &number)) return "";
+        return absl::StrCat("found ", text.substr(0, 64), ", wanted 0 to ",
+                            UINT64_MAX);
+      },
+      ">=0");
+}
+
+// A whole number; CLI11's own checks print the largest double.
+CLI::Validator AtLeast(int64_t least, int64_t most = INT64_MAX) {
+  return CLI::Validator(
+      [least, most](const std::string& text) -> std::string {
         int64_t number = 0;
-        if (absl::SimpleAtoi(text, &number) && number >= least) return "";
+        if (absl::SimpleAtoi(text, &number) && number >= least &&
+            number <= most) {
+          return "";
+        }
         return absl::StrCat("found ", text.substr(0, 64), ", wanted ", least,
-                            " to ", INT64_MAX);
+                            " to ", most);
       },
       absl::StrCat(">=", least));
 }
@@ -264,7 +283,8 @@ void AddGenerate(CLI::App* app, Command* command) {
   sub->add_option("--logit-bias", args->logit_bias,
                   "TOKEN=BIAS: added to what speaks for a token; repeatable")
       ->allow_extra_args(false);
-  sub->add_option("--seed", args->seed, "Start of the random numbers");
+  sub->add_option("--seed", args->seed, "Start of the random numbers")
+      ->check(Seed());
   sub->add_option("--stop", args->stop, "End before this text; repeatable")
       ->allow_extra_args(false);
   sub->add_option("--stop-token", args->stop_tokens,
@@ -326,7 +346,8 @@ void AddChat(CLI::App* app, Command* command) {
       ->check(AtLeast(0));
   sub->add_option("--temperature", args->temperature,
                   "0 takes the likeliest token");
-  sub->add_option("--seed", args->seed, "Start of the random numbers");
+  sub->add_option("--seed", args->seed, "Start of the random numbers")
+      ->check(Seed());
   sub->add_option("--stop", args->stop,
                   "End an answer before this text; repeatable")
       ->allow_extra_args(false);
@@ -381,7 +402,7 @@ void AddBench(CLI::App* app, Command* command) {
   sub->add_option("--model", load.model,
                   "The model; needed if the server has several");
   sub->add_option("--sessions", load.sessions, "Requests at a time at most")
-      ->check(AtLeast(1))
+      ->check(AtLeast(1, kMaxBenchSessions))
       ->capture_default_str();
   sub->add_option("--arrivals", args->arrivals,
                   "closed: each session asks again once it was answered; "
@@ -395,10 +416,10 @@ void AddBench(CLI::App* app, Command* command) {
       ->capture_default_str();
   sub->add_option("--prompt-bytes", load.prompt_bytes,
                   "Length of a prompt; tokens in token sessions")
-      ->check(AtLeast(1))
+      ->check(AtLeast(1, kMaxPromptBytes))
       ->capture_default_str();
   sub->add_option("--answer-tokens", load.answer_tokens, "Length of an answer")
-      ->check(AtLeast(1))
+      ->check(AtLeast(1, INT32_MAX))
       ->capture_default_str();
   sub->add_option("--warm-up", load.warm_up,
                   "Requests of each session before counting begins")
@@ -411,6 +432,7 @@ void AddBench(CLI::App* app, Command* command) {
       ->check(Positive());
   sub->add_option("--seed", load.seed,
                   "Prompts, sampling and arrivals follow from it")
+      ->check(Seed())
       ->capture_default_str();
   sub->callback(
       [=] { *command = [=](const Cli& cli) { return RunBench(cli, *args); }; });

@@ -42,9 +42,11 @@ absl::Status EngineImpl::LoadModel(const std::string& name,
   absl::MutexLock lock(&mutex_);
   if (!served.ok()) {
     models_.erase(name);
-    return absl::Status(served.status().code(),
+    absl::Status status(served.status().code(),
                         absl::StrCat("model ", name, " from ", directory, ": ",
                                      served.status().message()));
+    const absl::optional<ErrorReason> reason = GetReason(served.status());
+    return reason.has_value() ? WithReason(status, *reason) : status;
   }
   models_[name] = *std::move(served);
   return absl::OkStatus();

@@ -156,7 +156,13 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
        .reply = reply,
        .task = task});
   if (absl::IsAlreadyExists(started)) {  // it came twice at once
-    return Attach(*session, options, listener);
+    MNEME_ASSIGN_OR_RETURN(std::unique_ptr<Generation> attached,
+                           Attach(*session, options, listener));
+    if (attached != nullptr) return attached;
+    return WithReason(
+        absl::AbortedError("the generation of the same request_id, which came "
+                           "at the same time, ended before it began"),
+        {.reason = "SESSION_BUSY", .metadata = {{"busy", "GENERATING"}}});
   }
   MNEME_RETURN_IF_ERROR(Rejected(model_name, started));
   return std::make_unique<GenerationStream>(

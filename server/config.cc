@@ -16,6 +16,7 @@
 #include <toml++/toml.h>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -324,6 +325,24 @@ void LayFlags(const Flags& flags, Setter* setter) {
   LayModels(flags.models, setter);
 }
 
+// Port 0 is another one each time.
+void CheckDistinct(const Config& config, Setter* setter) {
+  const std::pair<const char*, const std::string*> addresses[] = {
+      {"listen", &config.listen},
+      {"metrics_listen", &config.metrics_listen},
+      {"admin_listen", &config.admin_listen}};
+  for (const auto& [name, address] : addresses) {
+    if (address->empty() || absl::EndsWith(*address, ":0")) continue;
+    for (const auto& [other, taken] : addresses) {
+      if (taken == address) break;
+      if (*taken != *address) continue;
+      setter->Wrong(name,
+                    absl::StrCat("found \"", *address,
+                                 "\", wanted another than that of ", other));
+    }
+  }
+}
+
 std::string OrNone(const std::string& address) {
   return address.empty() ? kNone : address;
 }
@@ -399,6 +418,7 @@ absl::StatusOr<Config> ParseConfig(const Flags& flags, const std::string& text,
   Setter setter(&config, &errors);
   FileReader(name, &setter).Read(text);
   LayFlags(flags, &setter);
+  CheckDistinct(config, &setter);
   if (errors.empty() && config.models.empty() && config.model_root.empty()) {
     errors.push_back(
         "--model: found none, wanted NAME=DIR at least once, models in the "

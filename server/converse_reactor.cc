@@ -228,7 +228,12 @@ void ConverseReactor::EndAnswer() {
 }
 
 void ConverseReactor::End(grpc::Status status) {
-  if (!outcome_.has_value()) outcome_ = std::move(status);
+  if (outcome_.has_value()) return;
+  outcome_ = std::move(status);
+  if (last_ack_due_) return;
+  // The session need not wait for a write.
+  answer_.Lose(FinishReason::kCancelled);
+  input_.Close();
 }
 
 }  // namespace mneme::server

@@ -71,10 +71,13 @@ class LateAnswer : public std::enable_shared_from_this<LateAnswer<Reply>> {
   // Calls `work` after `delay`, unless the answer was given before. The one
   // timer of a call: instead of a default deadline.
   void After(absl::Duration delay, std::function<void()> work) {
+    // gRPC keeps the function for as long as the alarm lives, which is part of
+    // this object: so the call, which comes once in any case, takes `self` out.
     alarm_.Set(
         std::chrono::system_clock::now() + absl::ToChronoMilliseconds(delay),
         [self = this->shared_from_this(),
-         work = std::move(work)](bool expired) {
+         work = std::move(work)](bool expired) mutable {
+          const auto alive = std::move(self);
           if (expired) work();
         });
   }

@@ -70,11 +70,12 @@ std::vector<v1::Model> ModelCatalog::List() const {
   std::map<std::string, v1::Model> models;
   for (const auto& [name, directory] : options_.directories) models[name];
   if (!options_.root.empty()) {
-    std::error_code error;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(options_.root, error)) {
-      const std::string name = entry.path().filename().string();
-      if (IsResourceId(name) && HoldsModel(entry.path())) models[name];
+    std::error_code error;  // what cannot be read holds nothing
+    for (std::filesystem::directory_iterator entry(options_.root, error);
+         !error && entry != std::filesystem::directory_iterator();
+         entry.increment(error)) {
+      const std::string name = entry->path().filename().string();
+      if (IsResourceId(name) && HoldsModel(entry->path())) models[name];
     }
   }
   {

@@ -33,7 +33,10 @@ absl::Status AddTerm(const std::string& term, SessionFilter* filter) {
       absl::StrSplit(term, absl::MaxSplits('=', 1));
   if (sides.size() != 2) return BadTerm(term);
   const std::string key(absl::StripAsciiWhitespace(sides[0]));
-  const std::string value(absl::StripAsciiWhitespace(sides[1]));
+  std::string value(absl::StripAsciiWhitespace(sides[1]));
+  if (value.size() >= 2 && value.front() == '"' && value.back() == '"') {
+    value = value.substr(1, value.size() - 2);
+  }
   if (key == "model") {
     MNEME_ASSIGN_OR_RETURN(filter->model, ParseModelName(value, kField));
     return absl::OkStatus();

@@ -50,6 +50,7 @@ void GenerationTask::Begin() {
 
 Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
   const absl::Duration now = setup_.clock->Monotonic();
+  sampling_ = false;  // the pass that was planned last may never have begun
   if (phase_ == Phase::kAsk) {
     stats_.prompt_tokens = prompt_tokens();
     if (state.tail_room() == 0) return ComputeTail(state);
@@ -72,14 +73,12 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
     if (phase_ == Phase::kDecode) {
       reason_ = why->reason;
       phase_ = Phase::kFlush;
-      // The tail before the first token belongs to the Ask.
-      if (stats_.generated_tokens == 0 && !state.tail().empty()) {
-        return ComputeTail(state);
-      }
     }
   }
   if (phase_ == Phase::kFlush) {
-    if (state.tail_room() == 0) return ComputeTail(state);
+    // The tail before the first token belongs to the Ask.
+    const bool asked = stats_.generated_tokens == 0 && !state.tail().empty();
+    if (asked || state.tail_room() == 0) return ComputeTail(state);
     Finish(reason_ == FinishReason::kCancelled ? status : absl::OkStatus(),
            history.next_offset(), state.position());
   }

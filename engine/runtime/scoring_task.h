@@ -52,7 +52,7 @@ class ScoringTask final : public Task {
   // As Scoring says.
   absl::StatusOr<Offer> Write(const Payload& payload);
   void FinishInput();
-  // `*resume` as GenerationTask::Poll.
+  // `*resume` as Reply::Poll.
   absl::optional<ScoreEvent> Poll(bool* resume);
   void Detach() { notifier_.Detach(); }
 

@@ -160,6 +160,7 @@ absl::Status Session::Reset(bool takeover) {
     }
     input_.Clear();
     kept_ = {};
+    planned_ = false;
     history_ = History(unit());
     position_ = 0;
     tail_tokens_ = 0;
@@ -336,6 +337,7 @@ Demand Session::Plan() {
   {
     absl::MutexLock lock(&mutex_);
     demand = PlanLocked(absorbed, progress, done);
+    planned_ = demand.kind != Demand::Kind::kNone;
     if (absorbed > 0 || progress || !done.empty()) writer = writer_;
   }
   if (absorbed > 0) setup_.observer->OnAbsorbed(served().name, absorbed);
@@ -346,7 +348,8 @@ Demand Session::Plan() {
 
 bool Session::Begin() {
   absl::MutexLock lock(&mutex_);
-  if (deleted_ || leased_) return false;
+  if (deleted_ || leased_ || !planned_) return false;
+  planned_ = false;
   leased_ = true;
   return true;
 }

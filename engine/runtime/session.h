@@ -210,6 +210,8 @@ class Session final : public Lane {
                                                     // task's
   // The last pass failed: nothing is retried until something new happens.
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  // What Plan last demanded is still what the state wants.
+  bool planned_ ABSL_GUARDED_BY(mutex_) = false;
   // The turn of the first task, which commits, has come.
   bool asking_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;

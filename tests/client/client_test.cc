@@ -23,9 +23,13 @@ v1::GetSessionRequest Named(const std::string& name) {
   return request;
 }
 
-TEST(ClientTest, AnEmptyAddressIsRefused) {
-  EXPECT_EQ(Client::Connect("").status().code(),
-            absl::StatusCode::kInvalidArgument);
+TEST(ClientTest, WhatIsNoAddressIsRefused) {
+  for (const char* address : {"", "garbage", ":7600", "host:", "host:0",
+                              "host:99999", "host:-1", "host:x"}) {
+    EXPECT_EQ(Client::Connect(address).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << address;
+  }
 }
 
 TEST(ClientTest, NoServerIsUnreachableAndNotAnAnswer) {

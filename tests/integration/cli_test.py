@@ -116,8 +116,10 @@ class CliTest(unittest.TestCase):
     def test_an_append_waits_for_a_running_generation(self):
         name = self.create()
         self.mneme_ok("append", name, stdin=b"Once")
+        # Letters alone: an answer that ends inside a character leaves it out.
+        letters = ["--logit-bias", "97=100", "--logit-bias", "98=100"]
         with subprocess.Popen(
-                [self.mneme, "generate", name, "--max-tokens", "2000", "--ignore-eos"],
+                [self.mneme, "generate", name, "--max-tokens", "2000", *letters],
                 stdout=subprocess.PIPE, env=daemons.environment(self.daemon)) as generation:
             answer = generation.stdout.read(1)  # It runs.
             self.mneme_ok("append", name, stdin=b"upon a time")
@@ -187,7 +189,8 @@ class CliTest(unittest.TestCase):
                       ["health", "--timeout", "0"],
                       ["health", "--timeout", "nan"],
                       ["bench", "--seconds", "nan"],
-                      ["bench", "--rate", "inf"]):
+                      ["bench", "--rate", "inf"],
+                      ["bench", "--prompt-bytes", "99999999999"]):
             message = self.refused(2, *words)
             self.assertLess(len(message), 300, message)
             self.assertIn("wanted", message)

@@ -102,6 +102,19 @@ class FaultTest : public testing::Test {
   Scheduler scheduler_{Clock::Real(), &observer_};
 };
 
+TEST_F(FaultTest, WhatWasPlannedBeforeAResetIsNotComputed) {
+  const auto session = MakeSession();
+  ProgressWaiter waiter;
+  AppendOpened opened;
+  const auto writer = *session->OpenWriter({.session = "s"}, &waiter, opened);
+  ASSERT_THAT(session->Write(*writer, {.payload = std::string(100, 'x')}),
+              IsOk());
+  EXPECT_FALSE(session->Plan().none());
+  ASSERT_THAT(session->Reset(/*takeover=*/true), IsOk());
+  EXPECT_FALSE(session->Begin());
+  session->CloseWriter(writer);
+}
+
 TEST_F(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
   std::string text;
   for (int i = 0; i < 500; ++i) text.push_back(static_cast<char>(i * 37));

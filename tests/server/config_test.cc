@@ -59,6 +59,20 @@ TEST(ConfigTest, EveryMistakeIsToldAtOnce) {
             HasSubstr("--drain-timeout")));
 }
 
+TEST(ConfigTest, ListenersNeedAddressesOfTheirOwn) {
+  const auto config = ReadConfig({.listen = "127.0.0.1:7000",
+                                  .metrics_listen = "127.0.0.1:0",
+                                  .admin_listen = "127.0.0.1:7000",
+                                  .models = {"tiny=/tiny"}});
+  EXPECT_THAT(std::string(config.status().message()),
+              testing::HasSubstr("admin_listen: found \"127.0.0.1:7000\", "
+                                 "wanted another than that of listen"));
+  EXPECT_TRUE(ReadConfig({.listen = "127.0.0.1:0",
+                          .metrics_listen = "127.0.0.1:0",
+                          .models = {"tiny=/tiny"}})
+                  .ok());
+}
+
 TEST(ConfigTest, NoModelIsRefused) {
   EXPECT_THAT(std::string(ReadConfig({}).status().message()),
               HasSubstr("no bundled model"));

@@ -18,6 +18,8 @@ TEST(SessionFilterTest, TermsAreJoined) {
   EXPECT_EQ(filter->activity, SessionActivity::kIdle);
   EXPECT_EQ(filter->labels.at("user"), "a b");
   EXPECT_FALSE(filter->nothing);
+  EXPECT_EQ(ParseSessionFilter("labels.a = \"1 = x\"")->labels.at("a"),
+            "1 = x");
   EXPECT_TRUE(ParseSessionFilter("state_tier = COLD")->nothing);
   EXPECT_TRUE(ParseSessionFilter("").ok());
 }
