@@ -296,7 +296,8 @@ class CliTest(unittest.TestCase):
             times = said[name + "Milliseconds"]
             ordered = [times[p] for p in ("p50", "p90", "p95", "p99", "max")]
             self.assertEqual(ordered, sorted(ordered))
-            self.assertGreater(times["p50"], 0)
+            # Tokens that arrive together have no time between them.
+            self.assertGreater(times["max"], 0)
         self.assertEqual(self.bench_sessions(), [])
 
     def test_an_interrupted_bench_cleans_up_too(self):
