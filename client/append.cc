@@ -218,9 +218,9 @@ absl::Status AppendCall::RunStream(const PayloadSource& source) {
   if (open->takeover()) ++unheard_epochs_;
 
   std::thread reader([this, &stream] { ReadUntilEnd(stream.get()); });
-  const absl::Status sent = SendAll(source, stream.get());
+  absl::Status sent = SendAll(source, stream.get());
   reader.join();
-  const absl::Status status = ToAbslStatus(stream->Finish());
+  absl::Status status = ToAbslStatus(stream->Finish());
 
   absl::MutexLock lock(&mutex_);
   if (!moved_.ok()) return moved_;
@@ -308,7 +308,7 @@ void AppendCall::Acknowledge(int64_t absorbed, int64_t durable) {
 // case, so that the reading thread ends too. OK also when the stream broke;
 // its status tells why.
 absl::Status AppendCall::SendAll(const PayloadSource& source, Stream* stream) {
-  const absl::Status begun = Begin(source);
+  absl::Status begun = Begin(source);
   bool writable = begun.ok();
   while (writable) {
     v1::AppendRequest request;
@@ -377,7 +377,7 @@ absl::Status AppendCall::Begin(const PayloadSource& source) {
 absl::Status AppendCall::BeginFirst(const PayloadSource& source,
                                     const v1::AppendResponse::Opened& opened) {
   if (options_.resume) {
-    const absl::Status skipped = SkipWhatIsThere(source, opened);
+    absl::Status skipped = SkipWhatIsThere(source, opened);
     if (!skipped.ok()) return skipped;
   }
   absl::MutexLock lock(&mutex_);

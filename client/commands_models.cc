@@ -84,7 +84,7 @@ absl::Status RunModelsLoad(const Cli& cli, const LoadModelArgs& args) {
   }
   if (!operation.ok()) return operation.status();
   if (cli.json) {
-    const absl::Status printed = PrintJson(*operation);
+    absl::Status printed = PrintJson(*operation);
     if (!printed.ok()) return printed;
   }
   if (operation->has_error()) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/append_reactor.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "engine/base/errors.h"
@@ -9,6 +8,7 @@
 #include "server/status.h"
 
 namespace mneme::server {
+
 AppendReactor::AppendReactor(const ServiceContext& context)
     : PumpedStream(context.pump),
       context_(context),
@@ -130,8 +130,9 @@ void AppendReactor::Open() {
     End(ToGrpcStatus(opened, session_));
     return;
   }
-  if (open.resume())
+  if (open.resume()) {
     context_.metrics->OnStreamResumed(feed_.model(), ResumeKind::kAppend);
+  }
   opened_due_ = true;
 }
 

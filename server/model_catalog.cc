@@ -43,7 +43,7 @@ absl::StatusOr<std::string> ModelCatalog::DirectoryOf(
 
 absl::Status ModelCatalog::Load(const std::string& name) {
   MNEME_ASSIGN_OR_RETURN(const std::string directory, DirectoryOf(name));
-  const absl::Status status = options_.engine->LoadModel(name, directory);
+  absl::Status status = options_.engine->LoadModel(name, directory);
   if (absl::IsAlreadyExists(status)) return status;
   {
     absl::MutexLock lock(&mu_);
@@ -95,6 +95,7 @@ std::vector<v1::Model> ModelCatalog::List() const {
     models[info.name] = ToProto(info);
   }
   std::vector<v1::Model> list;
+  list.reserve(models.size());
   for (auto& [name, model] : models) list.push_back(std::move(model));
   return list;
 }

@@ -63,7 +63,7 @@ void RequestIdTable::Once(const std::string& id, const std::string& method,
     first = is_new;
     if (first) {
       entry.request_digest = digest;
-      entry.waiting.push_back({.reply = reply, .done = std::move(done)});
+      entry.waiting.push_back({.reply = reply, .done = done});
     } else if (entry.request_digest != digest) {
       status =
           WithReason(absl::InvalidArgumentError(

@@ -14,11 +14,11 @@ namespace {
 constexpr int32_t kNoToken = -1;
 // Tokens of which no byte may be seen yet: as many as a stop string has bytes,
 // and what of a character comes before it.
-constexpr int64_t kMaxHeld = 256;
+constexpr int64_t kMaxHeld = kMaxStopBytes;
 
 constexpr int64_t kMaxEntries =
     Reply::kMaxBytes / static_cast<int64_t>(sizeof(LikelyToken));
-constexpr int64_t kMaxStride = 1 + 20;
+constexpr int64_t kMaxStride = 1 + kMaxTopLogprobs;
 static_assert(kMaxEntries / kMaxStride > Reply::kMaxUnread + kMaxHeld,
               "a generation that waits never overtakes its reader");
 

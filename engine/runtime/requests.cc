@@ -21,10 +21,8 @@ constexpr size_t kMaxLabelValue = 256;
 constexpr absl::Duration kMaxTtl = absl::Hours(24 * 365 * 10);
 constexpr size_t kMaxRequestId = 64;
 constexpr size_t kMaxStopStrings = 16;
-constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokens = 64;
 constexpr size_t kMaxBiases = 1024;
-constexpr int64_t kMaxTopLogprobs = 20;
 
 bool IsLabelKey(const std::string& key) {
   if (key.empty() || key.size() > kMaxLabelKey) return false;
@@ -118,7 +116,7 @@ absl::Status CheckStops(const GenerateOptions& options, SessionUnit unit,
   MNEME_RETURN_IF_ERROR(
       CheckCount("stop", options.stop.size(), kMaxStopStrings));
   for (const std::string& stop : options.stop) {
-    if (stop.empty() || stop.size() > kMaxStopBytes) {
+    if (stop.empty() || static_cast<int64_t>(stop.size()) > kMaxStopBytes) {
       return BadField("stop",
                       absl::StrCat("found one of ", stop.size(),
                                    " bytes, wanted 1 to ", kMaxStopBytes));

@@ -139,6 +139,11 @@ struct AppendProgress {
 };
 
 // As SamplingParams of the API says, field by field.
+// Of one stop string.
+inline constexpr int64_t kMaxStopBytes = 256;
+// Likely tokens that are told beside each.
+inline constexpr int64_t kMaxTopLogprobs = 20;
+
 struct SamplingOptions {
   float temperature = 1.0f;  // 0: the most likely token
   int32_t top_k = 0;

@@ -266,7 +266,7 @@ grpc::Status FakeServer::Score(
     grpc::ServerContext* /*context*/,
     grpc::ServerReaderWriter<v1::ScoreResponse, v1::ScoreRequest>* stream) {
   v1::ScoreRequest request;
-  if (const grpc::Status failure = NextFailure(); !failure.ok()) {
+  if (grpc::Status failure = NextFailure(); !failure.ok()) {
     stream->Read(&request);
     stream->Read(&request);
     return failure;

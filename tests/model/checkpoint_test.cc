@@ -33,6 +33,7 @@ class ShardsTest : public testing::Test {
   void WriteShard(const std::string& file,
                   const std::vector<std::string>& names) {
     std::vector<NamedTensor> tensors;
+    tensors.reserve(names.size());
     for (const std::string& name : names) {
       tensors.push_back({name, {.data = &value_, .shape = {1}}});
     }

@@ -547,6 +547,7 @@ TEST_F(GenerationTest, ManyWhoAskAtOnceGetOneAnswer) {
   for (int round = 0; round < 5; ++round) {
     Create("s");
     std::vector<std::thread> threads;
+    threads.reserve(6);
     std::atomic<int> complete = 0;
     for (int i = 0; i < 6; ++i) {
       threads.emplace_back([&] {
@@ -591,10 +592,11 @@ TEST_F(GenerationTest, AResetForgetsTheAnswer) {
   options.request_id = "r";
   ASSERT_THAT(GenerateAll(*engine_, options), IsOk());
   absl::Notification done;
-  engine_->ResetSession("s", true, [&](absl::StatusOr<SessionInfo> info) {
-    EXPECT_THAT(info, IsOk());
-    done.Notify();
-  });
+  engine_->ResetSession("s", true,
+                        [&](const absl::StatusOr<SessionInfo>& info) {
+                          EXPECT_THAT(info, IsOk());
+                          done.Notify();
+                        });
   done.WaitForNotification();
   EXPECT_FALSE(GenerateAll(*engine_, options)->started.attached);
 }

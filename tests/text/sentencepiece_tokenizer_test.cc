@@ -81,6 +81,7 @@ std::unique_ptr<const Tokenizer> Make(const std::string& flags) {
 
 std::vector<int32_t> Ids(const std::vector<TextToken>& tokens) {
   std::vector<int32_t> ids;
+  ids.reserve(tokens.size());
   for (const TextToken& token : tokens) ids.push_back(token.id);
   return ids;
 }
