@@ -139,6 +139,8 @@ class AppendCall {
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   v1::AppendResponse::Opened last_opened_ ABSL_GUARDED_BY(mutex_);
+  // Acknowledged when it opened: acks may follow before Opened is looked at.
+  int64_t owed_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration pause_ ABSL_GUARDED_BY(mutex_);
   absl::Status moved_ ABSL_GUARDED_BY(mutex_);
   int64_t awaited_ ABSL_GUARDED_BY(mutex_) = 0;  // credit counts from here
@@ -267,6 +269,7 @@ void AppendCall::Take(const v1::AppendResponse& response) {
     case v1::AppendResponse::kOpened:
       opened_ = true;
       last_opened_ = response.opened();
+      owed_ = acknowledged_;
       awaited_ =
           std::min(last_opened_.absorbed_offset(), KeptOffset(last_opened_));
       break;
@@ -436,9 +439,9 @@ absl::Status AppendCall::SkipWhatIsThere(
 
 absl::Status AppendCall::BeginAgain(const v1::AppendResponse::Opened& opened) {
   const int64_t kept = KeptOffset(opened);
-  if (kept < acknowledged_) {
+  if (kept < owed_) {
     return absl::DataLossError(
-        absl::StrCat("the server acknowledged up to offset ", acknowledged_,
+        absl::StrCat("the server acknowledged up to offset ", owed_,
                      " and now holds ", kept));
   }
   const int64_t known_end = std::max(held_.end(), result_.opened.next_offset());

@@ -182,7 +182,9 @@ grpc::Status FakeServer::Append(
   opened->set_max_segment_bytes(options_.max_segment_bytes);
   {
     absl::MutexLock lock(&mutex_);
-    opened->set_absorbed_offset(next_offset_);
+    const int64_t absorbed =
+        options_.absorbs_late ? acknowledged_ : next_offset_;
+    opened->set_absorbed_offset(absorbed);
     opened->set_durable_offset(options_.durability == v1::Session::FSYNC &&
                                        !options_.never_durable
                                    ? next_offset_
@@ -191,11 +193,12 @@ grpc::Status FakeServer::Append(
     opened->set_position(next_offset_);
     if (options_.next_offset == 0 && options_.unit == v1::Session::TEXT) {
       HistoryDigest digest;
-      digest.Add(history_);
+      digest.Add(history_.substr(0, static_cast<size_t>(absorbed)));
       opened->set_digest_at_durable(digest.Hex());
     }
   }
   stream->Write(response);
+  if (options_.absorbs_late) stream->Write(MakeAck());
   if (options_.extra.message_case() != v1::AppendResponse::MESSAGE_NOT_SET) {
     stream->Write(options_.extra);
     if (options_.extra.has_moved()) return grpc::Status::OK;

@@ -33,6 +33,9 @@ struct FakeOptions {
   int64_t next_offset = 0;
   // Acknowledges only when as much is unacknowledged, or at the end.
   int64_t ack_every_units = 1;
+  // What a broken stream left is absorbed right after the next one's Opened,
+  // with an ack at once. Text sessions.
+  bool absorbs_late = false;
   // Never moves durable_offset, not even at the end.
   bool never_durable = false;
   // Sent after Opened, when set.

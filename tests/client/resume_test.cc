@@ -85,6 +85,19 @@ TEST_F(ResumeTest, LostAcksRepeatNothing) {
   EXPECT_EQ(server.history(), "abcdefghijklmnop");
 }
 
+TEST_F(ResumeTest, AnAckMayFollowOpenedAtOnce) {
+  for (int round = 0; round < 50; ++round) {
+    FakeServer server({.absorbs_late = true,
+                       .breaks = {{.segments = 1},
+                                  {.segments = 2},
+                                  {.segments = 1},
+                                  {.segments = 3}}});
+    const auto result = Append(server);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(server.history(), kText);
+  }
+}
+
 TEST_F(ResumeTest, WhatTheServerLostUnacknowledgedIsSentAgain) {
   FakeServer server({.breaks = {{.segments = 3, .lose = 4}}});
   const auto result = Append(server);
