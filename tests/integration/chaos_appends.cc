@@ -54,6 +54,7 @@ absl::Status AppendOne(const Plan& plan, int64_t number,
   ClientOptions options;
   options.first_backoff = absl::Milliseconds(20);
   options.longest_resume_backoff = absl::Milliseconds(500);
+  options.max_attempts = 1000;  // the first stream may be broken often
   const auto client = *Client::Connect(plan.proxy, options);
   size_t given = 0;
   const TextSource source =
@@ -65,13 +66,7 @@ absl::Status AppendOne(const Plan& plan, int64_t number,
     given += piece.size();
     return piece;
   };
-  // The first stream may not get through at all; nothing was taken then.
-  absl::StatusOr<AppendResult> appended = absl::UnavailableError("not tried");
-  for (int attempt = 0; attempt < 100 && absl::IsUnavailable(appended.status());
-       ++attempt) {
-    if (given > 0) break;
-    appended = client->AppendText(session->name(), source);
-  }
+  const auto appended = client->AppendText(session->name(), source);
   if (!appended.ok()) return appended.status();
   *breaks += appended->breaks;
 
