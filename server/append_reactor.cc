@@ -4,180 +4,71 @@
 #include <utility>
 
 #include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
 #include "server/convert.h"
-#include "server/status.h"
 
 namespace mneme::server {
 
 AppendReactor::AppendReactor(const ServiceContext& context)
-    : PumpedStream(context.pump),
-      context_(context),
-      rpc_(context.metrics, context.clock, "mneme.v1.Memory/Append"),
-      feed_(context) {
-  JoinPump();
-  absl::MutexLock lock(&mu_);
-  reading_ = true;
-  StartRead(&request_);
+    : BidiCall(context, "mneme.v1.Memory/Append"), feed_(context) {
+  Start();
 }
 
-void AppendReactor::OnReadDone(bool ok) {
-  {
-    absl::MutexLock lock(&mu_);
-    reading_ = false;
-    if (outcome_.has_value()) {
-      // It came too late to matter.
-    } else if (ok) {
-      TakeMessage();
-    } else {
-      input_ended_ = true;
-      if (!feed_.is_open()) {
-        End(ToGrpcStatus(BadField("message", "the stream ended before open")));
-      }
-    }
-  }
-  Advance();
-}
-
-void AppendReactor::OnWriteDone(bool ok) {
-  {
-    absl::MutexLock lock(&mu_);
-    writing_ = false;
-    if (!ok) End(grpc::Status::CANCELLED);
-  }
-  Advance();
-}
-
-// What was taken stays in the session.
-void AppendReactor::OnCancel() {
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    context_.metrics->OnCancelled(feed_.model(), CancelStage::kAppend);
-    outcome_ = grpc::Status::CANCELLED;
-    feed_.Close();
-  }
-  Advance();
-}
-
-void AppendReactor::OnDone() {
-  LeavePump();
-  delete this;
-}
-
-void AppendReactor::Advance() {
-  grpc::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    if (!outcome_.has_value()) TakeInput();
-    if (writing_) return;
-    if (FillResponse()) {
-      writing_ = true;
-      StartWrite(&response_);
-      return;
-    }
-    if (!outcome_.has_value()) return;
-    finished_ = true;
-    feed_.Close();
-    status = *outcome_;
-    const absl::Duration elapsed = rpc_.End(status.error_code());
-    context_.metrics->OnRequestEnded(feed_.model(), Operation::kAppend,
-                                     elapsed);
-  }
-  Finish(status);  // may end this object
-}
-
-void AppendReactor::TakeMessage() {
-  if (!feed_.is_open()) {
-    Open();
-    return;
-  }
-  switch (request_.message_case()) {
-    case v1::AppendRequest::kSegment: {
-      const absl::Status taken = feed_.Take(request_.mutable_segment());
-      if (!taken.ok()) End(ToGrpcStatus(taken, session_));
-      break;
-    }
-    case v1::AppendRequest::kFlush:
-      feed_.Flush();
-      break;
-    case v1::AppendRequest::kHeartbeat:
-      break;
-    case v1::AppendRequest::kOpen:
-      End(ToGrpcStatus(BadField("open", "wanted once, in the first message")));
-      break;
-    case v1::AppendRequest::MESSAGE_NOT_SET:
-      End(ToGrpcStatus(
-          BadField("message", "wanted segment, flush or heartbeat")));
-      break;
-  }
-}
-
-void AppendReactor::Open() {
-  if (!request_.has_open()) {
-    End(ToGrpcStatus(BadField("message", "wanted open first")));
-    return;
-  }
-  const v1::AppendRequest::Open& open = request_.open();
-  const absl::StatusOr<AppendOptions> options = FromProto(open);
-  if (!options.ok()) {
-    End(ToGrpcStatus(options.status()));
-    return;
-  }
+absl::Status AppendReactor::Open(v1::AppendRequest* request) {
+  const v1::AppendRequest::Open& open = request->open();
+  MNEME_ASSIGN_OR_RETURN(const AppendOptions options, FromProto(open));
   session_ = open.session();
-  const absl::Status opened = feed_.Open(*options, this);
-  if (!opened.ok()) {
-    End(ToGrpcStatus(opened, session_));
-    return;
-  }
+  MNEME_RETURN_IF_ERROR(feed_.Open(options, this));
   if (open.resume()) {
     context_.metrics->OnStreamResumed(feed_.model(), ResumeKind::kAppend);
   }
   opened_due_ = true;
+  return absl::OkStatus();
 }
 
-void AppendReactor::TakeInput() {
-  if (!feed_.is_open()) {
-    if (pump()->draining()) End(ToGrpcStatus(DrainingError()));
-    return;
+absl::Status AppendReactor::Take(v1::AppendRequest* request) {
+  switch (request->message_case()) {
+    case v1::AppendRequest::kSegment:
+      return feed_.Take(request->mutable_segment());
+    case v1::AppendRequest::kFlush:
+      feed_.Flush();
+      return absl::OkStatus();
+    case v1::AppendRequest::kHeartbeat:
+      return absl::OkStatus();
+    default:
+      return BadField("message", "wanted segment, flush or heartbeat");
   }
-  const absl::Status status = feed_.Offer();
-  if (!status.ok()) {
-    End(ToGrpcStatus(status, session_));
-    return;
-  }
-  const bool ended = input_ended_ && !feed_.waiting();
+}
+
+absl::Status AppendReactor::HandOn() {
+  MNEME_RETURN_IF_ERROR(feed_.Offer());
+  const bool ended = input_ended() && !feed_.waiting();
   if (ended || pump()->draining()) {
-    if (!feed_.idle()) return;
+    if (!feed_.idle()) return absl::OkStatus();
     last_ack_due_ = true;
-    End(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
-    return;
+    EndAfterLast(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
+  } else if (readable() && !feed_.waiting() && feed_.writable()) {
+    Read();
   }
-  if (feed_.waiting() || reading_ || !feed_.writable()) return;
-  reading_ = true;
-  StartRead(&request_);
+  return absl::OkStatus();
 }
 
-bool AppendReactor::FillResponse() {
-  if (!feed_.is_open()) return false;
-  // After an error nothing more is said; what is absorbed the client finds
-  // when it opens the next stream.
-  if (outcome_.has_value() && !last_ack_due_) return false;
-  response_.Clear();
+bool AppendReactor::Fill(v1::AppendResponse* response) {
   if (std::exchange(opened_due_, false)) {
-    *response_.mutable_opened() = feed_.Opened();
+    *response->mutable_opened() = feed_.Opened();
     return true;
   }
-  if (feed_.FillThrottle(response_.mutable_throttle())) return true;
-  if (!feed_.FillAck(last_ack_due_, response_.mutable_ack())) return false;
-  last_ack_due_ = false;
-  return true;
+  return feed_.FillThrottle(response->mutable_throttle()) ||
+         feed_.FillAck(std::exchange(last_ack_due_, false),
+                       response->mutable_ack());
 }
 
-void AppendReactor::End(grpc::Status status) {
-  if (outcome_.has_value()) return;
-  outcome_ = std::move(status);
-  if (!last_ack_due_) feed_.Close();  // the session need not wait for a write
+void AppendReactor::CountCancel() {
+  context_.metrics->OnCancelled(feed_.model(), CancelStage::kAppend);
+}
+
+void AppendReactor::CountEnd(absl::Duration elapsed) {
+  context_.metrics->OnRequestEnded(feed_.model(), Operation::kAppend, elapsed);
 }
 
 }  // namespace mneme::server

@@ -37,119 +37,14 @@ absl::Status AnswerRuns() {
 }  // namespace
 
 ConverseReactor::ConverseReactor(const ServiceContext& context)
-    : PumpedStream(context.pump),
-      context_(context),
-      rpc_(context.metrics, context.clock, "mneme.v1.Memory/Converse"),
+    : BidiCall(context, "mneme.v1.Memory/Converse"),
       input_(context),
       answer_(context) {
-  JoinPump();
-  absl::MutexLock lock(&mu_);
-  reading_ = true;
-  StartRead(&request_);
+  Start();
 }
 
-void ConverseReactor::OnReadDone(bool ok) {
-  {
-    absl::MutexLock lock(&mu_);
-    reading_ = false;
-    if (outcome_.has_value()) {
-      // It came too late to matter.
-    } else if (ok) {
-      TakeMessage();
-    } else {
-      input_ended_ = true;
-      if (!input_.is_open()) {
-        End(ToGrpcStatus(BadField("message", "the stream ended before open")));
-      }
-    }
-  }
-  Advance();
-}
-
-void ConverseReactor::OnWriteDone(bool ok) {
-  {
-    absl::MutexLock lock(&mu_);
-    writing_ = false;
-    if (!ok) End(grpc::Status::CANCELLED);
-  }
-  Advance();
-}
-
-// What was taken and said stays in the session.
-void ConverseReactor::OnCancel() {
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    context_.metrics->OnCancelled(
-        input_.model(), !answer_.running()     ? CancelStage::kAppend
-                        : answer_.had_output() ? CancelStage::kDecode
-                                               : CancelStage::kPrefill);
-    outcome_ = grpc::Status::CANCELLED;
-    answer_.Lose(FinishReason::kCancelled);
-    input_.Close();
-  }
-  Advance();
-}
-
-void ConverseReactor::OnDone() {
-  LeavePump();
-  delete this;
-}
-
-void ConverseReactor::Advance() {
-  grpc::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    if (!outcome_.has_value()) TakeInput();
-    if (writing_) return;
-    if (FillEvent()) {
-      writing_ = true;
-      StartWrite(&event_);
-      return;
-    }
-    if (!outcome_.has_value()) return;
-    finished_ = true;
-    answer_.Lose(FinishReason::kCancelled);
-    input_.Close();
-    status = *outcome_;
-    rpc_.End(status.error_code());
-  }
-  Finish(status);  // may end this object
-}
-
-void ConverseReactor::TakeMessage() {
-  absl::Status status;
-  if (!input_.is_open()) {
-    status = request_.has_open() ? Open(request_.open())
-                                 : BadField("message", "wanted open first");
-  } else {
-    switch (request_.message_case()) {
-      case v1::ClientEvent::kSegment:
-        status = answer_.running() ? AnswerRuns()
-                                   : input_.Take(request_.mutable_segment());
-        break;
-      case v1::ClientEvent::kAsk:
-        status = answer_.running() ? AnswerRuns() : Ask(request_.ask());
-        break;
-      case v1::ClientEvent::kInterrupt:
-        if (answer_.running()) answer_.Interrupt();  // else it came too late
-        break;
-      case v1::ClientEvent::kHeartbeat:
-        break;
-      case v1::ClientEvent::kOpen:
-        status = BadField("open", "wanted once, in the first message");
-        break;
-      case v1::ClientEvent::MESSAGE_NOT_SET:
-        status =
-            BadField("message", "wanted segment, ask, interrupt or heartbeat");
-        break;
-    }
-  }
-  if (!status.ok()) End(ToGrpcStatus(status, session_));
-}
-
-absl::Status ConverseReactor::Open(const v1::ClientEvent::Open& open) {
+absl::Status ConverseReactor::Open(v1::ClientEvent* request) {
+  const v1::ClientEvent::Open& open = request->open();
   MNEME_RETURN_IF_ERROR(CheckParameters(open.defaults(), "open.defaults"));
   v1::AppendRequest::Open writer;
   writer.set_session(open.session());
@@ -165,6 +60,23 @@ absl::Status ConverseReactor::Open(const v1::ClientEvent::Open& open) {
   return absl::OkStatus();
 }
 
+absl::Status ConverseReactor::Take(v1::ClientEvent* request) {
+  switch (request->message_case()) {
+    case v1::ClientEvent::kSegment:
+      if (answer_.running()) return AnswerRuns();
+      return input_.Take(request->mutable_segment());
+    case v1::ClientEvent::kAsk:
+      return answer_.running() ? AnswerRuns() : Ask(request->ask());
+    case v1::ClientEvent::kInterrupt:
+      if (answer_.running()) answer_.Interrupt();  // else it came too late
+      return absl::OkStatus();
+    case v1::ClientEvent::kHeartbeat:
+      return absl::OkStatus();
+    default:
+      return BadField("message", "wanted segment, ask, interrupt or heartbeat");
+  }
+}
+
 absl::Status ConverseReactor::Ask(const v1::ClientEvent::Ask& ask) {
   v1::GenerateRequest request =
       ask.has_parameters() ? ask.parameters() : defaults_;
@@ -177,48 +89,34 @@ absl::Status ConverseReactor::Ask(const v1::ClientEvent::Ask& ask) {
   return answer_.Begin(options, this);
 }
 
-void ConverseReactor::TakeInput() {
-  if (!input_.is_open()) {
-    if (pump()->draining()) End(ToGrpcStatus(DrainingError()));
-    return;
-  }
-  const absl::Status status = input_.Offer();
-  if (!status.ok()) {
-    End(ToGrpcStatus(status, session_));
-    return;
-  }
-  const bool ended = input_ended_ && !input_.waiting();
+absl::Status ConverseReactor::HandOn() {
+  MNEME_RETURN_IF_ERROR(input_.Offer());
+  const bool ended = input_ended() && !input_.waiting();
   if ((ended || pump()->draining()) && !answer_.running()) {
-    if (!input_.idle()) return;
+    if (!input_.idle()) return absl::OkStatus();
     last_ack_due_ = true;
-    End(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
-    return;
+    EndAfterLast(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
+  } else if (readable() && !input_.waiting() &&
+             (answer_.running() || input_.writable())) {
+    Read();
   }
-  if (reading_ || input_ended_ || input_.waiting()) return;
-  if (!answer_.running() && !input_.writable()) return;
-  reading_ = true;
-  StartRead(&request_);
+  return absl::OkStatus();
 }
 
-bool ConverseReactor::FillEvent() {
-  if (!input_.is_open()) return false;
-  if (outcome_.has_value() && !last_ack_due_) return false;
-  event_.Clear();
+bool ConverseReactor::Fill(v1::ServerEvent* event) {
   if (std::exchange(opened_due_, false)) {
-    *event_.mutable_opened() = input_.Opened();
+    *event->mutable_opened() = input_.Opened();
     return true;
   }
   // What came before an answer is acknowledged before it.
-  if (input_.FillAck(last_ack_due_, event_.mutable_ack())) {
-    last_ack_due_ = false;
+  if (input_.FillAck(std::exchange(last_ack_due_, false),
+                     event->mutable_ack())) {
     return true;
   }
-  if (answer_.running()) {
-    const bool filled = answer_.Fill(event_.mutable_answer());
-    if (answer_.end().has_value()) EndAnswer();
-    return filled;
-  }
-  return input_.FillThrottle(event_.mutable_throttle());
+  if (!answer_.running()) return input_.FillThrottle(event->mutable_throttle());
+  const bool filled = answer_.Fill(event->mutable_answer());
+  if (answer_.end().has_value()) EndAnswer();
+  return filled;
 }
 
 void ConverseReactor::EndAnswer() {
@@ -227,13 +125,16 @@ void ConverseReactor::EndAnswer() {
   if (!answer_.end()->ok()) End(ToGrpcStatus(*answer_.end(), session_));
 }
 
-void ConverseReactor::End(grpc::Status status) {
-  if (outcome_.has_value()) return;
-  outcome_ = std::move(status);
-  if (last_ack_due_) return;
-  // The session need not wait for a write.
+void ConverseReactor::Close() {
   answer_.Lose(FinishReason::kCancelled);
   input_.Close();
+}
+
+void ConverseReactor::CountCancel() {
+  context_.metrics->OnCancelled(input_.model(),
+                                !answer_.running()     ? CancelStage::kAppend
+                                : answer_.had_output() ? CancelStage::kDecode
+                                                       : CancelStage::kPrefill);
 }
 
 }  // namespace mneme::server
