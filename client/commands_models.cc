@@ -67,6 +67,9 @@ absl::Status RunModelsList(const Cli& cli) {
                                FormatBytes(model.weight_bytes()),
                                FormatBytes(model.state_bytes()),
                                v1::Model::State_Name(model.state())));
+    if (!model.state_detail().empty()) {
+      absl::StrAppend(&text, "  ", model.state_detail(), "\n");
+    }
   }
   return Print(text);
 }
@@ -106,7 +109,8 @@ absl::Status RunModelsUnload(const Cli& cli, const UnloadModelArgs& args) {
   request.set_force(args.force);
   const absl::StatusOr<v1::Model> model = cli.client->UnloadModel(request);
   if (!model.ok()) return model.status();
-  return cli.json ? PrintJson(*model) : absl::OkStatus();
+  if (cli.json) return PrintJson(*model);
+  return Print(absl::StrCat("unloaded ", model->name(), "\n"));
 }
 
 absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args) {

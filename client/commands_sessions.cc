@@ -34,8 +34,13 @@ std::string Describe(const v1::Session& session) {
   line("durability", v1::Session::Durability_Name(session.durability()));
   line("state tier", v1::Session::StateTier_Name(session.state_tier()));
   line("state bytes", session.state_bytes());
-  line("state digest", session.state_digest());
-  line("history digest", session.history_digest());
+  // Only a FULL view has them.
+  if (!session.state_digest().empty()) {
+    line("state digest", session.state_digest());
+  }
+  if (!session.history_digest().empty()) {
+    line("history digest", session.history_digest());
+  }
   line("model fingerprint", session.model_fingerprint());
   const std::map<std::string, std::string> labels(session.labels().begin(),
                                                   session.labels().end());

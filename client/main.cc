@@ -14,9 +14,11 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/cli.h"
 #include "client/client.h"
 #include "client/commands.h"
@@ -458,6 +460,23 @@ struct Settings {
   Command command;
 };
 
+// CLI11 calls an unknown command a missing one. Names it, if there is one.
+std::optional<std::string> FindUnknownCommand(const CLI::App& app) {
+  const CLI::App* group = &app;
+  while (!group->get_subcommands().empty()) {
+    group = group->get_subcommands().back();
+  }
+  std::vector<std::string> known;
+  for (const CLI::App* sub :
+       group->get_subcommands([](auto*) { return true; })) {
+    known.push_back(sub->get_name());
+  }
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  if (known.empty() || unknown.empty()) return std::nullopt;
+  return absl::StrCat(group->get_name(), ": found \"", unknown.front(),
+                      "\", wanted ", absl::StrJoin(known, ", "));
+}
+
 // Reads the arguments. Gives the exit code when there is nothing to do: help
 // was asked for, or the usage is wrong.
 std::optional<int> Parse(int argc, char** argv, Settings* settings) {
@@ -497,6 +516,10 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    app.exit(CLI::ParseError(FindUnknownCommand(app).value_or(error.what()),
+                             kExitUsage));
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }

@@ -114,21 +114,29 @@ class Setter {
     }
   }
   void Threads(const std::string& where, int64_t value) {
-    if (value < 0 || value > kMaxThreads) {
-      Wrong(where,
-            absl::StrCat("found ", value, ", wanted 0 to ", kMaxThreads));
-      return;
+    if (value >= 0 && value <= kMaxThreads) {
+      config_->threads = static_cast<int>(value);
+    } else {
+      OutOfRange(where, absl::StrCat(value), kMaxThreads);
     }
-    config_->threads = static_cast<int>(value);
+  }
+  void ThreadsText(const std::string& where, const std::string& text) {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(text, &value)) return Threads(where, value);
+    OutOfRange(where, text, kMaxThreads);
   }
   void Ephemeral(bool value) { config_->ephemeral = value; }
   void DrainTimeout(const std::string& where, double seconds) {
-    if (!(seconds >= 0 && seconds <= kMaxDrainSeconds)) {
-      Wrong(where, absl::StrCat("found ", seconds, ", wanted 0 to ",
-                                kMaxDrainSeconds));
-      return;
+    if (seconds >= 0 && seconds <= kMaxDrainSeconds) {
+      config_->drain_timeout = absl::Seconds(seconds);
+    } else {
+      OutOfRange(where, absl::StrCat(seconds), kMaxDrainSeconds);
     }
-    config_->drain_timeout = absl::Seconds(seconds);
+  }
+  void DrainTimeoutText(const std::string& where, const std::string& text) {
+    double seconds = 0;
+    if (absl::SimpleAtod(text, &seconds)) return DrainTimeout(where, seconds);
+    OutOfRange(where, text, kMaxDrainSeconds);
   }
   void Model(const std::string& where, const std::string& name,
              Config::ModelSource source) {
@@ -143,6 +151,11 @@ class Setter {
   }
 
  private:
+  template <typename T>
+  void OutOfRange(const std::string& where, const std::string& found, T most) {
+    Wrong(where, absl::StrCat("found ", found, ", wanted 0 to ", most));
+  }
+
   Config* const config_;
   std::vector<std::string>* const errors_;
 };
@@ -317,10 +330,12 @@ void LayFlags(const Flags& flags, Setter* setter) {
   if (flags.session_memory.has_value()) {
     setter->SessionMemory("--session-memory", *flags.session_memory);
   }
-  if (flags.threads.has_value()) setter->Threads("--threads", *flags.threads);
+  if (flags.threads.has_value()) {
+    setter->ThreadsText("--threads", *flags.threads);
+  }
   if (flags.ephemeral.has_value()) setter->Ephemeral(*flags.ephemeral);
-  if (flags.drain_timeout_seconds.has_value()) {
-    setter->DrainTimeout("--drain-timeout", *flags.drain_timeout_seconds);
+  if (flags.drain_timeout.has_value()) {
+    setter->DrainTimeoutText("--drain-timeout", *flags.drain_timeout);
   }
   LayModels(flags.models, setter);
 }

@@ -25,9 +25,9 @@ struct Flags {
   std::optional<std::string> data_dir;
   std::optional<std::string> model_root;
   std::optional<std::string> session_memory;
-  std::optional<int64_t> threads;
+  std::optional<std::string> threads;
   std::optional<bool> ephemeral;
-  std::optional<double> drain_timeout_seconds;
+  std::optional<std::string> drain_timeout;  // seconds
   std::vector<std::string> models;  // "NAME=DIR" each
 };
 

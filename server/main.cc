@@ -157,7 +157,8 @@ absl::Status Serve(const Config& config, StopSignals* stop_signals) {
                         .directories = std::move(directories),
                         .root = config.model_root});
   // Before the models are loaded, which takes long.
-  for (const std::string& address : {config.listen, config.admin_listen}) {
+  for (const std::string& address :
+       {config.listen, config.admin_listen, config.metrics_listen}) {
     if (!address.empty()) MNEME_RETURN_IF_ERROR(CheckCanListen(address));
   }
   MNEME_RETURN_IF_ERROR(LoadModels(config, *engine, &catalog));
@@ -236,7 +237,7 @@ int Main(int argc, char** argv) {
       "Keep sessions in memory only; this build knows no other way");
   app.add_option("--data-dir", flags.data_dir,
                  "Not available: this build keeps sessions in memory only");
-  app.add_option("--drain-timeout", flags.drain_timeout_seconds,
+  app.add_option("--drain-timeout", flags.drain_timeout,
                  "How many seconds running work has on SIGTERM. Default 30");
   try {
     app.parse(argc, argv);

@@ -197,7 +197,9 @@ class CliTest(unittest.TestCase):
 
     def test_exit_codes_tell_what_to_do(self):
         self.assertIn("NOT_FOUND", self.refused(1, "sessions", "show", "nobody"))
-        self.refused(2, "no-such-command")
+        self.assertIn('mneme: found "nothing", wanted append,', self.refused(2, "nothing"))
+        self.assertIn('sessions: found "get", wanted create,',
+                      self.refused(2, "sessions", "get", "x"))
         started = time.monotonic()
         self.refused(3, "append", "x", address="unix:" + str(self.folder / "nobody"))
         self.assertLess(time.monotonic() - started, 30)

@@ -46,8 +46,8 @@ TEST(ConfigTest, EveryMistakeIsToldAtOnce) {
                     .admin_listen = "unix:" + std::string(200, 'x'),
                     .data_dir = "/data",
                     .session_memory = "lots",
-                    .threads = -1,
-                    .drain_timeout_seconds = -1,
+                    .threads = "many",
+                    .drain_timeout = "-1",
                     .models = {"=x", "a=x", "a=y"}};
   EXPECT_THAT(
       std::string(ReadConfig(flags).status().message()),
@@ -108,7 +108,7 @@ TEST(ConfigTest, AFileSaysTheSameAsFlags) {
 
 TEST(ConfigTest, FlagsOverrideTheFile) {
   const auto config = ParseConfig({.listen = "127.0.0.1:1",
-                                   .threads = 0,
+                                   .threads = "0",
                                    .ephemeral = false,
                                    .models = {"tiny=/other", "more=/more"}},
                                   kFile, "f");
@@ -145,7 +145,7 @@ c = 3
 d = { path = "", loud = 1 }
 )";
   EXPECT_THAT(
-      std::string(ParseConfig({.threads = -1}, text, "f").status().message()),
+      std::string(ParseConfig({.threads = "-1"}, text, "f").status().message()),
       AllOf(HasSubstr("f:1:1: lissten: there is no such setting; the nearest "
                       "is listen"),
             HasSubstr("f:2:1: threads: found string, wanted an integer"),
