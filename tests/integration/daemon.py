@@ -78,6 +78,8 @@ class Daemon:
     def __exit__(self, kind, *_):
         status = self.stop()
         if kind is None:
+            if status != 0:
+                self.show_log()
             assert status == 0, f"exit status after SIGTERM is {status}, wanted 0"
 
 

@@ -13,16 +13,15 @@ Exits 77, which ctest counts as skipped, where Python's gRPC is missing.
 import argparse
 import importlib
 import pathlib
-import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 
+import daemon as daemons
+
 CALL_SECONDS = 60  # No call takes nearly as long; a hang fails instead.
-START_SECONDS = 60
 
 try:
     import grpc
@@ -49,50 +48,6 @@ def crc32c(data):
         for _ in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
-
-
-class Daemon:
-    """A mnemed on a free port, with one tiny random model named "tiny"."""
-
-    def __init__(self, mnemed, mkmodel, folder):
-        model = folder / "model"
-        subprocess.run([mkmodel, "--preset", "ttt-linear-tiny", "--seed", "1",
-                        "--out", str(model)], check=True, stdout=subprocess.DEVNULL)
-        self.log_path = folder / "mnemed.log"
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [mnemed, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
-                 "--admin-listen", "127.0.0.1:0",
-                 "--model", f"tiny={model}", "--ephemeral"],
-                stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            self.address = self._read_address()
-        except BaseException:
-            self.process.kill()
-            self.process.wait()
-            print(self.log_path.read_text(errors="replace"), file=sys.stderr)
-            raise
-
-    def _read_address(self):
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(START_SECONDS), "mnemed did not get ready"
-        line = self.process.stdout.readline()
-        assert line.startswith("mnemed ready "), f"unexpected first line: {line!r}"
-        for word in line.split():
-            if word.startswith("listen="):
-                return word[len("listen="):]
-        raise AssertionError(f"no listen= in {line!r}")
-
-    def stop(self):
-        """Asks it to drain; returns the exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(CALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return "none: it did not end after SIGTERM"
 
 
 class PythonClientTest(unittest.TestCase):
@@ -483,19 +438,13 @@ def main():
         stubs = folder / "stubs"
         stubs.mkdir()
         generate_stubs(arguments.proto.resolve(), stubs)
-        daemon = Daemon(arguments.mnemed, arguments.mkmodel, folder)
-        PythonClientTest.address = daemon.address
-        try:
+        model = daemons.make_model(arguments.mkmodel, folder)
+        with daemons.Daemon(arguments.mnemed, model, folder) as daemon:
+            PythonClientTest.address = daemon.address
             program = unittest.main(argv=[sys.argv[0], *rest], exit=False, verbosity=2)
-            passed = program.result.wasSuccessful()
-        finally:
-            status = daemon.stop()
-        if status != 0:
-            print(f"FAILED: exit status after SIGTERM is {status}, wanted 0", file=sys.stderr)
-            passed = False
+        passed = program.result.wasSuccessful()
         if not passed:
-            print("-- log of mnemed:", file=sys.stderr)
-            print(daemon.log_path.read_text(errors="replace"), file=sys.stderr)
+            daemon.show_log()
     sys.exit(0 if passed else 1)
 
 
