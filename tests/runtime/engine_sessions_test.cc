@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The life of a session: made, listed, updated, emptied, expired and deleted;
+// the memory that it takes, and draining.
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "engine/engine.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/runtime/engine_fixture.h"
+#include "tests/support/engine_driver.h"
+#include "tests/support/status_matchers.h"
+
+namespace mneme {
+namespace {
+
+using absl::StatusCode;
+
+TEST_F(EngineTest, ASessionBeginsWithItsBosAndNoOffset) {
+  Create("s");
+  const SessionInfo info = *Describe(*engine_, "s");
+  EXPECT_EQ(info.position, 1);
+  EXPECT_EQ(info.pending_tokens, 1);
+  EXPECT_EQ(info.next_offset, 0);
+  EXPECT_EQ(info.state_digest.size(), 64u);
+  // SHA-256 of nothing.
+  EXPECT_EQ(info.history_digest.substr(0, 16), "e3b0c44298fc1c14");
+}
+
+TEST_F(EngineTest, BadIdsLabelsModelsAndUnitsAreNamed) {
+  EXPECT_THAT(engine_->CreateSession({.id = "a b", .model = "tiny"}),
+              Fails(StatusCode::kInvalidArgument, "a b"));
+  EXPECT_THAT(
+      engine_->CreateSession({.id = std::string(129, 'a'), .model = "tiny"}),
+      Fails(StatusCode::kInvalidArgument, "session_id"));
+  EXPECT_THAT(engine_->CreateSession({.id = "a", .model = "none"}),
+              Fails(StatusCode::kNotFound, "none"));
+  EXPECT_THAT(engine_->CreateSession(
+                  {.id = "a", .model = "tiny", .labels = {{"", "x"}}}),
+              Fails(StatusCode::kInvalidArgument, "label"));
+  Create("a");
+  EXPECT_THAT(engine_->CreateSession({.id = "a", .model = "tiny"}),
+              Fails(StatusCode::kAlreadyExists, "a"));
+}
+
+TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
+  const int64_t one = [&] {
+    Create("probe");
+    return engine_->stats().session_memory_used_bytes;
+  }();
+  // Two sessions, and one stream on a copy.
+  StartEngine(
+      {.threads = 1, .session_memory_bytes = 3 * one + kStreamBytes - 1});
+  const auto await_used = [&](int64_t bytes) {
+    // A pass may still hold what was given up.
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (engine_->stats().session_memory_used_bytes != bytes &&
+           absl::Now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(engine_->stats().session_memory_used_bytes, bytes);
+  };
+  Create("a");
+  Create("b");
+  {
+    ProgressWaiter waiter;
+    const auto writer = engine_->OpenAppend({.session = "a"}, &waiter);
+    ASSERT_THAT(writer, IsOk());
+    EXPECT_THAT(engine_->OpenAppend({.session = "b"}, &waiter),
+                HasReason("RAM_BUDGET"));
+    EXPECT_THAT(ScoreAll(*engine_, {.session = "b"}, "abc"),
+                HasReason("RAM_BUDGET"));
+  }
+  await_used(2 * one);
+  EXPECT_THAT(ScoreAll(*engine_, {.session = "a"}, "abc"), IsOk());
+  await_used(2 * one);
+
+  StartEngine({.threads = 1, .session_memory_bytes = 2 * one});
+  Create("a");
+  Create("b");
+  const auto refused = engine_->CreateSession({.id = "c", .model = "tiny"});
+  EXPECT_THAT(refused, Fails(StatusCode::kResourceExhausted, "memory"));
+  EXPECT_THAT(refused, HasReason("RAM_BUDGET"));
+  ASSERT_THAT(engine_->DeleteSession("a", ""), IsOk());
+  await_used(one);
+  Create("c");
+}
+
+TEST_F(EngineTest, UpdateChangesLabelsAndLimits) {
+  Create("s");
+  const SessionInfo before = *engine_->GetSession("s");
+  EXPECT_EQ(before.expire_time, absl::InfiniteFuture());
+  const auto updated = engine_->UpdateSession(
+      {.session = "s",
+       .revision = before.revision,
+       .labels = std::map<std::string, std::string>{{"user", "7"}},
+       .ttl = absl::Hours(1)});
+  ASSERT_THAT(updated, IsOk());
+  EXPECT_EQ(updated->labels.at("user"), "7");
+  EXPECT_EQ(updated->expire_time, updated->update_time + absl::Hours(1));
+  EXPECT_EQ(updated->epoch, before.epoch);
+  EXPECT_THAT(
+      engine_->UpdateSession({.session = "s", .revision = before.revision}),
+      HasReason("ETAG_MISMATCH"));
+  EXPECT_THAT(
+      engine_->UpdateSession({.session = "s", .ttl = absl::Milliseconds(5)}),
+      Fails(StatusCode::kInvalidArgument, "ttl"));
+  EXPECT_THAT(engine_->UpdateSession({.session = "none"}),
+              Fails(StatusCode::kNotFound, "none"));
+  EXPECT_EQ(engine_->ListSessions("", 9, {.labels = {{"user", "7"}}}).size(),
+            1u);
+  EXPECT_TRUE(
+      engine_->ListSessions("", 9, {.labels = {{"user", "8"}}}).empty());
+  EXPECT_TRUE(engine_->ListSessions("", 9, {.model = "none"}).empty());
+}
+
+TEST_F(EngineTest, AnIdleSessionExpiresAndIsRememberedAsExpired) {
+  ASSERT_THAT(engine_->CreateSession(
+                  {.id = "idle", .model = "tiny", .ttl = absl::Seconds(1)}),
+              IsOk());
+  ASSERT_THAT(engine_->CreateSession(
+                  {.id = "used", .model = "tiny", .ttl = absl::Seconds(1)}),
+              IsOk());
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "used"}, &waiter);
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (engine_->GetSession("idle").ok() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_THAT(engine_->GetSession("idle"), HasReason("SESSION_EXPIRED"));
+  EXPECT_THAT(engine_->GetSession("used"), IsOk());
+  Create("idle");  // the id is free
+}
+
+TEST_F(EngineTest, ResetEmptiesASession) {
+  Create("s");
+  Create("fresh");
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(300, 'a')), IsOk());
+  const auto reset = [this](bool takeover) {
+    absl::StatusOr<SessionInfo> result;
+    absl::Notification done;
+    engine_->ResetSession("s", takeover, [&](absl::StatusOr<SessionInfo> info) {
+      result = std::move(info);
+      done.Notify();
+    });
+    done.WaitForNotification();
+    return result;
+  };
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "s"}, &waiter);
+  EXPECT_THAT(reset(false), HasReason("SESSION_BUSY"));
+  const auto info = reset(true);
+  ASSERT_THAT(info, IsOk());
+  EXPECT_EQ(info->epoch, 2);
+  EXPECT_EQ(info->next_offset, 0);
+  EXPECT_THAT(writer->Write({.offset = 300, .payload = "x"}),
+              HasReason("TAKEN_OVER"));
+  EXPECT_EQ(Describe(*engine_, "s")->state_digest,
+            Describe(*engine_, "fresh")->state_digest);
+  ASSERT_THAT(AppendAll(*engine_, "s", "abc"), IsOk());
+  ASSERT_THAT(AppendAll(*engine_, "fresh", "abc"), IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->state_digest,
+            Describe(*engine_, "fresh")->state_digest);
+}
+
+TEST_F(EngineTest, ADeletedSessionIsGoneWithItsStreamsAndItsIdIsFree) {
+  Create("s");
+  const std::string uid = engine_->GetSession("s")->uid;
+  ProgressWaiter writer_waiter;
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "s"}, &writer_waiter);
+  const auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 100'000, .ignore_eos = true}, &waiter);
+  EXPECT_THAT(engine_->DeleteSession("s", "other"), HasReason("EPOCH_FENCED"));
+  ASSERT_THAT(engine_->DeleteSession("s", uid), IsOk());
+  EXPECT_THAT(engine_->GetSession("s"), Fails(StatusCode::kNotFound, "s"));
+  EXPECT_THAT(writer->Write({.offset = 0, .payload = "x"}),
+              Fails(StatusCode::kNotFound, "deleted"));
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_THAT(event->status, Fails(StatusCode::kNotFound, "deleted"));
+      break;
+    }
+  }
+  Create("s");
+  EXPECT_NE(engine_->GetSession("s")->uid, uid);
+  EXPECT_EQ(engine_->GetSession("s")->position, 1);
+}
+
+TEST_F(EngineTest, DeletingEndsWorkOnCopiesToo) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto generation = *engine_->Generate({.session = "s",
+                                              .max_tokens = 100'000'000,
+                                              .ignore_eos = true,
+                                              .commit = false},
+                                             &waiter);
+  ASSERT_TRUE(waiter.Wait());
+  ASSERT_THAT(engine_->DeleteSession("s", ""), IsOk());
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_THAT(event->status, Fails(StatusCode::kNotFound, "deleted"));
+      break;
+    }
+  }
+}
+
+TEST_F(EngineTest, ListingGoesOnWhereItStopped) {
+  for (const char* id : {"a", "b", "c", "d"}) Create(id);
+  EXPECT_EQ(engine_->ListSessions("", 3, {}).size(), 3u);
+  const auto rest = engine_->ListSessions("c", 3, {});
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].id, "d");
+}
+
+TEST_F(EngineTest, DrainingRefusesWhatIsNewAndCutsOffWhatIsLate) {
+  Create("s");
+  ProgressWaiter waiter;
+  const auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 1'000'000, .ignore_eos = true}, &waiter);
+  EXPECT_EQ(engine_->Drain(absl::InfinitePast()), 1);
+  EXPECT_THAT(engine_->CreateSession({.id = "t", .model = "tiny"}),
+              HasReason("DRAINING"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s"}), HasReason("DRAINING"));
+  while (true) {
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kFinished) {
+      EXPECT_EQ(event->reason, FinishReason::kCancelled);
+      break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mneme
