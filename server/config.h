@@ -28,7 +28,7 @@ struct Flags {
   std::optional<std::string> threads;
   std::optional<bool> ephemeral;
   std::optional<std::string> drain_timeout;  // seconds
-  std::vector<std::string> models;  // "NAME=DIR" each
+  std::vector<std::string> models;           // "NAME=DIR" each
 };
 
 // The same and the file, understood.

@@ -33,9 +33,12 @@ absl::StatusOr<DecoderBlock> DecoderBlock::Make(const BuildContext& context,
                                       config.conv_kernel, weights));
   }
   MNEME_ASSIGN_OR_RETURN(
-      block.seq_norm_, weights.TakeTensor(prefix + "seq_norm.weight", vector));
+      block.seq_norm_,
+      weights.TakeTensor(absl::StrCat(prefix, config.names.mixer_norm),
+                         vector));
   MNEME_ASSIGN_OR_RETURN(
-      block.ffn_norm_, weights.TakeTensor(prefix + "ffn_norm.weight", vector));
+      block.ffn_norm_,
+      weights.TakeTensor(absl::StrCat(prefix, config.names.ffn_norm), vector));
   MNEME_ASSIGN_OR_RETURN(block.mixer_, MakeMixer(context, layer));
   block.mixer_parts_ = static_cast<int64_t>(block.mixer_->state_spec().size());
   MNEME_ASSIGN_OR_RETURN(

@@ -10,6 +10,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/base/check.h"
 #include "engine/base/files.h"
 #include "engine/base/sha256.h"
@@ -259,6 +260,20 @@ absl::Status Model::Forward(ComputePath path,
     }
   }
   if (logits.rows > 0) backend_->Matmul(path, head(), wanted, logits);
+  return backend_->Finish();
+}
+
+absl::Status Model::CommitSegment(SessionState& state) const {
+  bool committed = false;
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    committed |= blocks_[layer].mixer().CommitSegment(
+        *backend_, layout_->first_part(static_cast<int64_t>(layer)), state);
+  }
+  if (!committed) {
+    return absl::UnimplementedError(
+        absl::StrCat("its memory, ", absl::StrJoin(mixer_kinds(), ", "),
+                     ", has no segment that could be committed early"));
+  }
   return backend_->Finish();
 }
 

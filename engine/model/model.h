@@ -93,6 +93,12 @@ class Model {
   absl::Status Forward(ComputePath path, absl::Span<const ModelSlice> slices,
                        Workspace& workspace, Rows logits) const;
 
+  // Completes the open segments of all layers, as if they had no room for
+  // more, in the state's open unit; Commit or Abandon is the caller's.
+  // UNIMPLEMENTED if no layer has segments; else the
+  // backend's. REQUIRES: the state's tail is empty.
+  absl::Status CommitSegment(SessionState& state) const;
+
   // Room for the logits of a pass.
   Rows LogitsScratch(ComputePath path, int64_t rows,
                      Workspace& workspace) const;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What a model is composed of, whatever family its config.json is of.
 #ifndef MNEME_ENGINE_MODEL_MODEL_CONFIG_H_
 #define MNEME_ENGINE_MODEL_MODEL_CONFIG_H_
 
@@ -12,8 +14,42 @@
 
 namespace mneme {
 
-// config.json of model_type "ttt", as Hugging Face checkpoints have it. The
-// defaults are those of the published 1.3B model.
+enum class MixerType { kTtt, kInfini };
+
+// Settings of TTT layers. The defaults are those of the published 1.3B model.
+struct TttConfig {
+  std::string layer_type = "linear";  // or "mlp"
+  float base_lr = 1.0f;
+  int64_t mini_batch = 16;
+  bool share_qk = false;
+  bool use_gate = false;
+  float rope_theta = 10000.0f;
+};
+
+// Settings of Infini-attention layers.
+struct InfiniConfig {
+  int64_t kv_heads = 32;
+  int64_t head_dim = 128;
+  int64_t segment = 2048;
+  std::string update_rule = "linear";  // or "linear_delta"
+  float epsilon = 1e-10f;
+  float rope_theta = 10000.0f;
+};
+
+// What a family calls the tensors of a layer, behind "model.layers.N.".
+struct LayerNames {
+  const char* mixer_norm;
+  const char* mixer;  // a prefix
+  const char* ffn_norm;
+};
+inline constexpr LayerNames kTttNames = {.mixer_norm = "seq_norm.weight",
+                                         .mixer = "seq_modeling_block.",
+                                         .ffn_norm = "ffn_norm.weight"};
+inline constexpr LayerNames kLlamaNames = {
+    .mixer_norm = "input_layernorm.weight",
+    .mixer = "self_attn.",
+    .ffn_norm = "post_attention_layernorm.weight"};
+
 struct ModelConfig {
   std::string model_type = "ttt";
   int64_t vocab_size = 32000;
@@ -23,14 +59,12 @@ struct ModelConfig {
   int64_t heads = 32;        // num_attention_heads
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = true;
-  float rope_theta = 10000.0f;
-  std::string ttt_layer_type = "linear";  // or "mlp"
-  float ttt_base_lr = 1.0f;
-  int64_t mini_batch = 16;  // mini_batch_size
-  bool share_qk = false;
-  bool use_gate = false;
   bool pre_conv = false;
   int64_t conv_kernel = 4;
+  LayerNames names = kTttNames;
+  MixerType mixer = MixerType::kTtt;  // of every layer
+  TttConfig ttt;
+  InfiniConfig infini;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   std::string tokenizer = "none";  // or "bytes", "sentencepiece"
@@ -39,16 +73,21 @@ struct ModelConfig {
   // fingerprint covers.
   std::string canonical;
 
+  // Of a TTT head.
   int64_t head_dim() const { return model_dim / heads; }
 };
 
-// Reads config.json. INVALID_ARGUMENT naming the key, the found and the
-// wanted for a key that is unknown, of a wrong type or out of range, or that
-// contradicts another; UNIMPLEMENTED for a setting of the family that this
-// build does not compute. Keys that can not change the result are passed
-// over. `default_tokenizer` is what holds where the file names none.
+// Reads config.json as Hugging Face checkpoints have it. INVALID_ARGUMENT
+// naming the key, the found and the wanted for a model_type or key that is
+// unknown, of a wrong type or out of range, or that contradicts another. Keys
+// that can not change the result are passed over. `default_tokenizer` is what
+// holds where the file names none.
 absl::StatusOr<ModelConfig> ParseModelConfig(
     std::string_view json_text, std::string_view default_tokenizer = "none");
+
+// The text of a config.json that says what `config` says: its keys in one
+// order, and none left out.
+std::string ToConfigJson(const ModelConfig& config);
 
 }  // namespace mneme
 

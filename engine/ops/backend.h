@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -146,6 +147,51 @@ struct TttInputs {
   ConstRows learning_rate;  // [rows, heads]
 };
 
+// Infini-attention: causal attention inside a segment, and beside it a matrix
+// per head of keys and values to which every finished segment is added.
+struct InfiniParams {
+  int64_t heads = 0;            // of queries
+  int64_t kv_heads = 0;         // of keys, values and memories; divides heads
+  int64_t head_dim = 0;         // even
+  int64_t segment = 0;          // tokens, >= 1
+  bool delta = false;           // the memory learns what it does not know yet
+  float epsilon = 0;            // least denominator of a read
+  const float* gate = nullptr;  // [heads], 0 to 1: weight of the memory
+  const float* rope_cos = nullptr;  // [segment, head_dim / 2]
+  const float* rope_sin = nullptr;  // [segment, head_dim / 2]
+
+  // Of one kv head: M [head_dim, head_dim] above one row z [head_dim].
+  int64_t memory_floats() const { return (head_dim + 1) * head_dim; }
+  // Of one token of an open segment: the rotated keys of all kv heads, then
+  // their values.
+  int64_t token_floats() const { return 2 * kv_heads * head_dim; }
+};
+
+// Consecutive rows of one session in an Infini-attention layer.
+//
+// Rows that complete a segment rewrite the memory into next_memory (which may
+// be `memory` itself). Keys and values of rows are written to `open` if they
+// belong to the segment that was open at the start, else to next_open from
+// row 0; what a completed segment left there means nothing any more.
+struct InfiniSlice {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t slot = 0;               // of the first row in its segment
+  const float* memory = nullptr;  // [kv_heads, memory_floats]
+  float* next_memory = nullptr;   // likewise
+  float* open = nullptr;          // [segment, token_floats]
+  float* next_open = nullptr;     // likewise
+};
+
+// The operands of an Infini-attention layer: one row per token of all slices,
+// before rotation.
+struct InfiniInputs {
+  ConstRows q;     // [rows, heads * head_dim]
+  ConstRows k, v;  // [rows, kv_heads * head_dim]
+};
+
+using MixerParams = std::variant<TttParams, InfiniParams>;
+
 // What loading a model asks of a backend.
 class Preparer {
  public:
@@ -157,9 +203,9 @@ class Preparer {
   virtual absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
       const TensorView& weight) = 0;
 
-  // Makes room for the scratch of Ttt with these sizes and at most
-  // `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
-  virtual absl::Status ReserveTtt(const TttParams& params, int64_t rows) = 0;
+  // Makes room for the scratch of the mixer's operation, with these sizes and
+  // at most `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
+  virtual absl::Status Reserve(const MixerParams& params, int64_t rows) = 0;
 };
 
 // One caller at a time. Every method of its own works on buffers taken with
@@ -215,6 +261,20 @@ class Backend : public Preparer {
   virtual void Ttt(ComputePath path, const TttParams& params,
                    const TttInputs& inputs, absl::Span<const TttSlice> slices,
                    Rows out) = 0;
+
+  // out [rows, heads * head_dim] = what each slice's tokens find in their
+  // segment and in the memory, and the slice's memory and segment advanced.
+  // Munkhdalai et al. 2024, arXiv:2404.07143, equations 6 to 10; with the root
+  // of the head's width in equation 6, and query heads that share the keys and
+  // the memory of heads / kv_heads.
+  virtual void Infini(ComputePath path, const InfiniParams& params,
+                      const InfiniInputs& inputs,
+                      absl::Span<const InfiniSlice> slices, Rows out) = 0;
+
+  // Completes a slice's open segment after `slot` tokens, as if it had no
+  // room for more. REQUIRES: rows is 0.
+  virtual void CloseInfiniSegment(const InfiniParams& params,
+                                  const InfiniSlice& slice) = 0;
 
   // Waits until all of the above has happened. INTERNAL or
   // RESOURCE_EXHAUSTED if any of it failed since the last call: then nothing

@@ -21,10 +21,10 @@ class PreparerBetweenPasses final : public Preparer {
         [&] { matrix = backend_->PrepareMatrix(weight); });
     return matrix;
   }
-  absl::Status ReserveTtt(const TttParams& params, int64_t rows) override {
+  absl::Status Reserve(const MixerParams& params, int64_t rows) override {
     absl::Status status;
     scheduler_->WithoutPasses(
-        [&] { status = backend_->ReserveTtt(params, rows); });
+        [&] { status = backend_->Reserve(params, rows); });
     return status;
   }
 

@@ -2,7 +2,8 @@
 //
 // Runs reference cases: a checkpoint with what another implementation
 // computed from it. A case is a directory of config.json, model.safetensors
-// and expected.safetensors; the expected tensors, for sequence lengths L:
+// and expected.safetensors. The expected tensors of a TTT model, for sequence
+// lengths L:
 //
 //   input_ids.lenL        [L] i64           what is read
 //   prefix_len.lenL       [1] i64           where the other one went over to
@@ -11,6 +12,15 @@
 //   logits_decode.lenL    [L, vocab] f32    from a prefix and single tokens
 //   state.lenL.layers.I.* f32               the state after all L
 //   greedy_prompt_ids, greedy_output_ids    [n] i64
+//
+// and of an Infini-attention model, for B sequences of T tokens:
+//
+//   input_ids             [B, T] i64
+//   logits                [B, T, vocab] f32
+//   segS.M, segS.z        [layers, B, kv_heads, head_dim (, head_dim)] f32
+//                                           memories after segment S
+//   flush.M, flush.z      likewise          after the open segment was
+//                                           committed
 #ifndef MNEME_ENGINE_TOOLS_PARITY_H_
 #define MNEME_ENGINE_TOOLS_PARITY_H_
 
@@ -36,7 +46,8 @@ struct ParityOptions {
   // the case's prefix, then single tokens.
   std::vector<int64_t> cuts;
   int64_t block_tokens = kBlockRows;
-  // Largest absolute difference allowed. The rounding of f32 costs about 1e-5
+  // Largest absolute difference allowed, of memories relative to 1 + |wanted|.
+  // The rounding of f32 costs about 1e-5
   // on these cases, the subtlest known mistake 2e-3.
   double tolerance = 2e-4;
   std::string dump;  // file for what was computed, if not empty
@@ -45,7 +56,7 @@ struct ParityOptions {
 struct ParityLine {
   std::string tensor;
   std::string shape;
-  double max_abs = 0;
+  double max_abs = 0;  // as the tolerance counts
   double max_rel = 0;  // |difference| / max(|expected|, 1e-3)
   bool passed = false;
 };

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +20,18 @@ namespace {
 constexpr int32_t kBos = 256;
 constexpr int32_t kEnd = 259;
 constexpr int64_t kByteVocabulary = 264;
+
+// The same sizes with Infini-attention, two query heads to a memory.
+ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
+  ModelConfig config = ttt;
+  config.model_type = "infini-llama";
+  config.mixer = MixerType::kInfini;
+  config.names = kLlamaNames;
+  config.infini.kv_heads = ttt.heads / 2;
+  config.infini.head_dim = ttt.head_dim();
+  config.infini.segment = segment;
+  return config;
+}
 
 const std::map<std::string, ModelConfig>& Presets() {
   static const auto* const presets = [] {
@@ -44,13 +55,16 @@ const std::map<std::string, ModelConfig>& Presets() {
     ModelConfig mlp_tiny = tiny;
     ModelConfig mlp_base = base;
     for (ModelConfig* config : {&mlp_tiny, &mlp_base}) {
-      config->ttt_layer_type = "mlp";
-      config->ttt_base_lr = 0.1f;
+      config->ttt.layer_type = "mlp";
+      config->ttt.base_lr = 0.1f;
     }
-    return new std::map<std::string, ModelConfig>{{"ttt-linear-125m", base},
-                                                  {"ttt-linear-tiny", tiny},
-                                                  {"ttt-mlp-125m", mlp_base},
-                                                  {"ttt-mlp-tiny", mlp_tiny}};
+    return new std::map<std::string, ModelConfig>{
+        {"infini-125m", Infini(base, /*segment=*/2048)},
+        {"infini-tiny", Infini(tiny, /*segment=*/128)},
+        {"ttt-linear-125m", base},
+        {"ttt-linear-tiny", tiny},
+        {"ttt-mlp-125m", mlp_base},
+        {"ttt-mlp-tiny", mlp_tiny}};
   }();
   return *presets;
 }
@@ -115,7 +129,7 @@ void AddTtt(const ModelConfig& c, const std::string& prefix,
   random.AddProjection(prefix + "q_proj.weight", c.model_dim, c.model_dim);
   random.AddProjection(prefix + "v_proj.weight", c.model_dim, c.model_dim);
   random.AddProjection(prefix + "o_proj.weight", c.model_dim, c.model_dim);
-  if (c.share_qk) {
+  if (c.ttt.share_qk) {
     for (const char* conv : {"conv_q", "conv_k"}) {
       random.Add(absl::StrCat(prefix, conv, ".weight"),
                  {c.model_dim, 1, c.conv_kernel}, 0.0f, 0.5f);
@@ -125,10 +139,10 @@ void AddTtt(const ModelConfig& c, const std::string& prefix,
   } else {
     random.AddProjection(prefix + "k_proj.weight", c.model_dim, c.model_dim);
   }
-  if (c.use_gate) {
+  if (c.ttt.use_gate) {
     random.AddProjection(prefix + "g_proj.weight", c.model_dim, c.model_dim);
   }
-  random.Add(prefix + "learnable_token_idx", {c.mini_batch}, 0.0f, 0.02f);
+  random.Add(prefix + "learnable_token_idx", {c.ttt.mini_batch}, 0.0f, 0.02f);
   random.Add(prefix + "learnable_ttt_lr_weight", {c.heads, 1, c.model_dim},
              0.0f, 0.02f);
   random.Add(prefix + "learnable_ttt_lr_bias", {c.heads, 1}, 0.0f, 0.1f);
@@ -137,7 +151,7 @@ void AddTtt(const ModelConfig& c, const std::string& prefix,
   random.AddNorm(prefix + "post_norm.weight", {c.model_dim});
   random.Add(prefix + "post_norm.bias", {c.model_dim}, 0.0f, 0.02f);
   const int64_t head_dim = c.head_dim();
-  if (c.ttt_layer_type == "mlp") {
+  if (c.ttt.layer_type == "mlp") {
     random.Add(prefix + "W1", {c.heads, head_dim, 4 * head_dim}, 0.0f, 0.02f);
     random.Add(prefix + "b1", {c.heads, 1, 4 * head_dim}, 0.0f, 0.02f);
     random.Add(prefix + "W2", {c.heads, 4 * head_dim, head_dim}, 0.0f, 0.02f);
@@ -148,33 +162,30 @@ void AddTtt(const ModelConfig& c, const std::string& prefix,
   }
 }
 
+void AddInfini(const ModelConfig& c, const std::string& prefix,
+               RandomTensors& random) {
+  const int64_t query_dim = c.heads * c.infini.head_dim;
+  const int64_t kv_dim = c.infini.kv_heads * c.infini.head_dim;
+  random.AddProjection(prefix + "q_proj.weight", query_dim, c.model_dim);
+  random.AddProjection(prefix + "k_proj.weight", kv_dim, c.model_dim);
+  random.AddProjection(prefix + "v_proj.weight", kv_dim, c.model_dim);
+  random.AddProjection(prefix + "o_proj.weight", c.model_dim, query_dim);
+  random.Add(prefix + "beta", {c.heads}, 0.0f, 1.0f);
+}
+
+void AddMixer(const ModelConfig& c, const std::string& prefix,
+              RandomTensors& random) {
+  switch (c.mixer) {
+    case MixerType::kTtt:
+      return AddTtt(c, prefix, random);
+    case MixerType::kInfini:
+      return AddInfini(c, prefix, random);
+  }
+}
+
 absl::Status WriteConfig(const ModelConfig& c, const std::string& path) {
-  nlohmann::ordered_json out = {{"architectures", {"TTTForCausalLM"}},
-                                {"model_type", c.model_type},
-                                {"vocab_size", c.vocab_size},
-                                {"hidden_size", c.model_dim},
-                                {"intermediate_size", c.ffn_dim},
-                                {"num_hidden_layers", c.layers},
-                                {"num_attention_heads", c.heads},
-                                {"hidden_act", "silu"},
-                                {"rms_norm_eps", c.rms_norm_eps},
-                                {"tie_word_embeddings", c.tie_word_embeddings},
-                                {"rope_theta", c.rope_theta},
-                                {"ttt_layer_type", c.ttt_layer_type},
-                                {"ttt_base_lr", c.ttt_base_lr},
-                                {"mini_batch_size", c.mini_batch},
-                                {"share_qk", c.share_qk},
-                                {"use_gate", c.use_gate},
-                                {"pre_conv", c.pre_conv},
-                                {"conv_kernel", c.conv_kernel},
-                                {"bos_token_id", nullptr},
-                                {"eos_token_id", nullptr},
-                                {"tokenizer", c.tokenizer},
-                                {"torch_dtype", "float32"}};
-  if (c.bos_token.has_value()) out["bos_token_id"] = *c.bos_token;
-  if (!c.eos_tokens.empty()) out["eos_token_id"] = c.eos_tokens;
   std::ofstream file(path, std::ios::trunc);
-  file << out.dump(2) << "\n";
+  file << ToConfigJson(c);
   file.close();
   if (!file) return absl::UnavailableError(absl::StrCat("cannot write ", path));
   return absl::OkStatus();
@@ -217,8 +228,8 @@ absl::Status WriteRandomModel(const ModelConfig& c, uint64_t seed,
   random.AddNorm("model.norm.weight", {c.model_dim});
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     const std::string prefix = absl::StrCat("model.layers.", layer, ".");
-    random.AddNorm(prefix + "seq_norm.weight", {c.model_dim});
-    random.AddNorm(prefix + "ffn_norm.weight", {c.model_dim});
+    random.AddNorm(absl::StrCat(prefix, c.names.mixer_norm), {c.model_dim});
+    random.AddNorm(absl::StrCat(prefix, c.names.ffn_norm), {c.model_dim});
     random.AddProjection(prefix + "mlp.gate_proj.weight", c.ffn_dim,
                          c.model_dim);
     random.AddProjection(prefix + "mlp.up_proj.weight", c.ffn_dim, c.model_dim);
@@ -230,7 +241,7 @@ absl::Status WriteRandomModel(const ModelConfig& c, uint64_t seed,
                  0.0f, 0.3f);
       random.Add(prefix + "conv.conv.bias", {c.model_dim}, 0.0f, 0.05f);
     }
-    AddTtt(c, prefix + "seq_modeling_block.", random);
+    AddMixer(c, absl::StrCat(prefix, c.names.mixer), random);
   }
   MNEME_RETURN_IF_ERROR(random.Write(directory + "/model.safetensors"));
   return WriteConfig(c, directory + "/config.json");

@@ -57,7 +57,8 @@ absl::Status ReadBlock(const Model& model, SessionState& state,
 double PrefillFlopsPerToken(const Model& model) {
   const ModelConfig& c = model.config();
   const double dim = static_cast<double>(c.model_dim);
-  const double projections = (c.use_gate ? 5 : 4) - (c.share_qk ? 1 : 0);
+  const double projections =
+      (c.ttt.use_gate ? 5 : 4) - (c.ttt.share_qk ? 1 : 0);
   return 2.0 * static_cast<double>(c.layers) *
          (projections * dim * dim + 3.0 * dim * static_cast<double>(c.ffn_dim));
 }

@@ -24,13 +24,20 @@ void ParseOne(std::string_view text) {
   MNEME_CHECK(config->ffn_dim > 0);
   MNEME_CHECK(config->layers > 0);
   MNEME_CHECK(config->heads > 0);
-  MNEME_CHECK(config->head_dim() > 0 && config->head_dim() % 2 == 0);
-  MNEME_CHECK(config->head_dim() * config->heads == config->model_dim);
-  MNEME_CHECK(config->mini_batch > 0);
+  if (config->mixer == MixerType::kTtt) {
+    MNEME_CHECK(config->head_dim() > 0 && config->head_dim() % 2 == 0);
+    MNEME_CHECK(config->head_dim() * config->heads == config->model_dim);
+  } else {
+    const InfiniConfig& infini = config->infini;
+    MNEME_CHECK(infini.head_dim > 0 && infini.head_dim % 2 == 0);
+    MNEME_CHECK(infini.kv_heads > 0 && config->heads % infini.kv_heads == 0);
+    MNEME_CHECK(infini.segment > 0 && infini.epsilon > 0);
+  }
+  MNEME_CHECK(config->ttt.mini_batch > 0);
   MNEME_CHECK(config->conv_kernel > 0);
   MNEME_CHECK(config->rms_norm_eps > 0);
-  MNEME_CHECK(config->rope_theta > 0);
-  MNEME_CHECK(config->ttt_base_lr > 0);
+  MNEME_CHECK(config->ttt.rope_theta > 0);
+  MNEME_CHECK(config->ttt.base_lr > 0);
   for (const int32_t token : config->eos_tokens) {
     MNEME_CHECK(token >= 0 && token < config->vocab_size);
   }

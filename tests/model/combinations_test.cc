@@ -32,12 +32,12 @@ ModelConfig Combination(int number) {
     return choices[random() % choices.size()];
   };
   ModelConfig config;
-  config.share_qk = (number & 1) != 0;
-  config.use_gate = (number & 2) != 0;
+  config.ttt.share_qk = (number & 1) != 0;
+  config.ttt.use_gate = (number & 2) != 0;
   config.pre_conv = (number & 4) != 0;
   config.tie_word_embeddings = (number & 8) != 0;
-  config.ttt_layer_type = (number & 16) != 0 ? "mlp" : "linear";
-  config.ttt_base_lr = config.ttt_layer_type == "mlp" ? 0.1f : 1.0f;
+  config.ttt.layer_type = (number & 16) != 0 ? "mlp" : "linear";
+  config.ttt.base_lr = config.ttt.layer_type == "mlp" ? 0.1f : 1.0f;
   config.vocab_size = 264;
   config.tokenizer = "bytes";
   config.layers = 2;
@@ -45,7 +45,7 @@ ModelConfig Combination(int number) {
   config.model_dim = config.heads * one_of({6, 10, 12, 16, 20});
   config.ffn_dim = one_of({1, 17, 40});
   config.conv_kernel = one_of({1, 2, 3, 4, 7});
-  config.mini_batch = one_of({1, 3, 8, 16, 24, 70});
+  config.ttt.mini_batch = one_of({1, 3, 8, 16, 24, 70});
   return config;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,12 +48,12 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
   EXPECT_EQ(config->head_dim(), 64);
   EXPECT_EQ(config->rms_norm_eps, 1e-6f);
   EXPECT_TRUE(config->tie_word_embeddings);
-  EXPECT_EQ(config->rope_theta, 10000.0f);
-  EXPECT_EQ(config->ttt_layer_type, "linear");
-  EXPECT_EQ(config->ttt_base_lr, 1.0f);
-  EXPECT_EQ(config->mini_batch, 16);
-  EXPECT_FALSE(config->share_qk);
-  EXPECT_FALSE(config->use_gate);
+  EXPECT_EQ(config->ttt.rope_theta, 10000.0f);
+  EXPECT_EQ(config->ttt.layer_type, "linear");
+  EXPECT_EQ(config->ttt.base_lr, 1.0f);
+  EXPECT_EQ(config->ttt.mini_batch, 16);
+  EXPECT_FALSE(config->ttt.share_qk);
+  EXPECT_FALSE(config->ttt.use_gate);
   EXPECT_FALSE(config->pre_conv);
   EXPECT_EQ(config->conv_kernel, 4);
   EXPECT_EQ(config->bos_token, 1);
@@ -78,12 +79,12 @@ TEST(ModelConfigTest, EveryKeyIsRead) {
   EXPECT_EQ(config->head_dim(), 12);
   EXPECT_EQ(config->rms_norm_eps, 0.5f);
   EXPECT_FALSE(config->tie_word_embeddings);
-  EXPECT_EQ(config->rope_theta, 100.0f);
-  EXPECT_EQ(config->ttt_layer_type, "mlp");
-  EXPECT_EQ(config->ttt_base_lr, 0.1f);
-  EXPECT_EQ(config->mini_batch, 5);
-  EXPECT_TRUE(config->share_qk);
-  EXPECT_TRUE(config->use_gate);
+  EXPECT_EQ(config->ttt.rope_theta, 100.0f);
+  EXPECT_EQ(config->ttt.layer_type, "mlp");
+  EXPECT_EQ(config->ttt.base_lr, 0.1f);
+  EXPECT_EQ(config->ttt.mini_batch, 5);
+  EXPECT_TRUE(config->ttt.share_qk);
+  EXPECT_TRUE(config->ttt.use_gate);
   EXPECT_TRUE(config->pre_conv);
   EXPECT_EQ(config->conv_kernel, 2);
   EXPECT_EQ(config->tokenizer, "bytes");
@@ -198,7 +199,7 @@ TEST(ModelConfigTest, TokenIdsAreAnIdAListOrNull) {
 
 TEST(ModelConfigTest, TheModelTypeIsNeededAndKnown) {
   EXPECT_THAT(ParseModelConfig("{}"),
-              Fails(kInvalid, "\"model_type\" is missing, want \"ttt\""));
+              Fails(kInvalid, "\"model_type\" is missing, want \"ttt\" or "));
   for (const char* type : {"\"llama\"", "null", "5", "[\"ttt\"]"}) {
     EXPECT_THAT(ParseModelConfig(absl::StrCat("{\"model_type\":", type, "}")),
                 Fails(kInvalid, absl::StrCat("\"model_type\" is ", type,
@@ -312,6 +313,74 @@ TEST(ModelConfigTest, AByteVocabularyHasNoControlTokensUnlessNamed) {
   EXPECT_THAT(config->eos_tokens, IsEmpty());
 }
 
+// -- Infini-attention
+// ----------------------------------------------------------
+
+absl::StatusOr<ModelConfig> ParseInfini(const std::string& members) {
+  return ParseModelConfig(absl::StrCat("{\"model_type\": \"infini-llama\"",
+                                       members.empty() ? "" : ", ", members,
+                                       "}"));
+}
+
+TEST(InfiniConfigTest, DefaultsAreThoseOfLlamaAndThePaper) {
+  const absl::StatusOr<ModelConfig> config = ParseInfini("");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->model_dim, 4096);
+  EXPECT_EQ(config->heads, 32);
+  EXPECT_FALSE(config->tie_word_embeddings);
+  EXPECT_EQ(config->mixer, MixerType::kInfini);
+  EXPECT_EQ(config->infini.kv_heads, 32);
+  EXPECT_EQ(config->infini.head_dim, 128);
+  EXPECT_EQ(config->infini.segment, 2048);
+  EXPECT_EQ(config->infini.update_rule, "linear");
+  EXPECT_EQ(config->infini.epsilon, 1e-10f);
+}
+
+TEST(InfiniConfigTest, EveryKeyIsRead) {
+  const absl::StatusOr<ModelConfig> config = ParseInfini(R"(
+      "architectures": ["InfiniLlamaForCausalLM"], "hidden_size": 50,
+      "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 8,
+      "rope_theta": 500000.0, "rope_scaling": null, "attention_bias": false,
+      "infini_segment_length": 7, "infini_update_rule": "linear_delta",
+      "infini_memory_rope": false, "infini_memory_eps": 1e-6,
+      "max_position_embeddings": 4096, "attention_dropout": 0.0)");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->infini.kv_heads, 3);
+  EXPECT_EQ(config->infini.head_dim, 8);
+  EXPECT_EQ(config->infini.rope_theta, 500000.0f);
+  EXPECT_EQ(config->infini.segment, 7);
+  EXPECT_EQ(config->infini.update_rule, "linear_delta");
+  EXPECT_EQ(config->infini.epsilon, 1e-6f);
+}
+
+TEST(InfiniConfigTest, WhatIsNotComputedIsRefusedByName) {
+  for (const auto& [key, value, wanted] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"infini_memory_rope", "true", "false"},
+           {"attention_bias", "true", "false"},
+           {"mlp_bias", "true", "false"},
+           {"rope_scaling", "{\"factor\":2}", "null"},
+           {"hidden_act", "\"gelu\"", "\"silu\""},
+           {"infini_update_rule", "\"delta\"", "\"linear\" or"},
+           {"infini_segment_length", "0", "an integer from 1"}}) {
+    EXPECT_THAT(ParseInfini(absl::StrCat("\"", key, "\": ", value)),
+                AllOf(Fails(kInvalid, absl::StrCat("\"", key, "\" is ", value)),
+                      Fails(kInvalid, absl::StrCat("want ", wanted))));
+  }
+  EXPECT_THAT(ParseInfini("\"mini_batch_size\": 16"),
+              Fails(kInvalid, "\"mini_batch_size\""));
+}
+
+TEST(InfiniConfigTest, HeadsShareMemoriesEvenlyAndRotateInPairs) {
+  EXPECT_THAT(
+      ParseInfini("\"num_attention_heads\": 6, \"num_key_value_heads\": 4"),
+      Fails(kInvalid, "multiple of \"num_key_value_heads\", 4"));
+  EXPECT_THAT(ParseInfini("\"head_dim\": 7"),
+              Fails(kInvalid, "\"head_dim\" is 7"));
+  EXPECT_THAT(ParseInfini("\"head_dim\": 1000000"),
+              Fails(kInvalid, "\"head_dim\" is 1000000"));
+}
+
 // -- The canonical form ------------------------------------------------------
 
 TEST(ModelConfigTest, TheOrderOfKeysDoesNotMatter) {
@@ -324,6 +393,21 @@ TEST(ModelConfigTest, TheOrderOfKeysDoesNotMatter) {
   ASSERT_THAT(one, IsOk());
   ASSERT_THAT(other, IsOk());
   EXPECT_EQ(one->canonical, other->canonical);
+}
+
+TEST(ModelConfigTest, TheCanonicalFormReadsAsTheSame) {
+  for (const char* text :
+       {R"({"model_type":"ttt","hidden_size":64,"use_gate":true,
+            "num_attention_heads":4,"bos_token_id":null})",
+        R"({"model_type":"infini-llama","hidden_size":64,"head_dim":6,
+            "num_attention_heads":4,"eos_token_id":[5,6]})"}) {
+    const absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
+    ASSERT_THAT(config, IsOk());
+    const absl::StatusOr<ModelConfig> again =
+        ParseModelConfig(config->canonical);
+    ASSERT_THAT(again, IsOk());
+    EXPECT_EQ(again->canonical, config->canonical);
+  }
 }
 
 TEST(ModelConfigTest, HarmlessKeysPassAndChangeNothing) {

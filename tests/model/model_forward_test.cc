@@ -34,17 +34,17 @@ std::vector<Case> Cases() {
   convolutions.model_dim = 48;
   convolutions.heads = 3;
   convolutions.ffn_dim = 80;
-  convolutions.mini_batch = 7;
-  convolutions.share_qk = true;
-  convolutions.use_gate = true;
+  convolutions.ttt.mini_batch = 7;
+  convolutions.ttt.share_qk = true;
+  convolutions.ttt.use_gate = true;
   convolutions.pre_conv = true;
   convolutions.tie_word_embeddings = false;
   ModelConfig long_mini_batch = TinyConfig();
-  long_mini_batch.mini_batch = 100;
+  long_mini_batch.ttt.mini_batch = 100;
   long_mini_batch.layers = 1;
   ModelConfig single_tokens = TinyConfig();
-  single_tokens.mini_batch = 1;
-  single_tokens.share_qk = true;
+  single_tokens.ttt.mini_batch = 1;
+  single_tokens.ttt.share_qk = true;
   single_tokens.conv_kernel = 1;
   std::vector<Case> cases = {{"Tiny", TinyConfig()},
                              {"Convolutions", convolutions},
@@ -52,21 +52,33 @@ std::vector<Case> Cases() {
                              {"MiniBatchOfOne", single_tokens}};
   for (size_t i = 0; i < 4; ++i) {
     Case mlp = {"Mlp" + cases[i].name, cases[i].config};
-    mlp.config.ttt_layer_type = "mlp";
-    mlp.config.ttt_base_lr = 0.1f;
+    mlp.config.ttt.layer_type = "mlp";
+    mlp.config.ttt.base_lr = 0.1f;
     cases.push_back(mlp);
   }
   // Heads of other sizes than whole vectors, and some of the switches.
   Case gated = {"MlpGateAndPreConv", TinyConfig()};
-  gated.config.ttt_layer_type = "mlp";
-  gated.config.ttt_base_lr = 0.1f;
+  gated.config.ttt.layer_type = "mlp";
+  gated.config.ttt.base_lr = 0.1f;
   gated.config.model_dim = 52;
   gated.config.heads = 2;
-  gated.config.use_gate = true;
+  gated.config.ttt.use_gate = true;
   gated.config.pre_conv = true;
   gated.config.conv_kernel = 2;
-  gated.config.mini_batch = 5;
+  gated.config.ttt.mini_batch = 5;
   cases.push_back(gated);
+  cases.push_back({"Infini", *PresetConfig("infini-tiny")});
+  // Several segments to a block, one memory for three heads of other widths
+  // than the model has.
+  Case delta = {"InfiniDeltaShortSegments", *PresetConfig("infini-tiny")};
+  delta.config.model_dim = 52;
+  delta.config.heads = 3;
+  delta.config.infini.kv_heads = 1;
+  delta.config.infini.head_dim = 20;
+  delta.config.infini.segment = 7;
+  delta.config.infini.update_rule = "linear_delta";
+  delta.config.tie_word_embeddings = false;
+  cases.push_back(delta);
   return cases;
 }
 

@@ -150,8 +150,8 @@ TEST_F(MlpLoadTest, AModelKnowsWhatItIs) {
   const auto loaded = Load();
   ASSERT_THAT(loaded, IsOk());
   const Model& model = **loaded;
-  EXPECT_EQ(model.config().ttt_layer_type, "mlp");
-  EXPECT_EQ(model.config().ttt_base_lr, 0.1f);
+  EXPECT_EQ(model.config().ttt.layer_type, "mlp");
+  EXPECT_EQ(model.config().ttt.base_lr, 0.1f);
   EXPECT_THAT(model.mixer_kinds(), ElementsAre("ttt_mlp"));
   EXPECT_EQ(model.segment_tokens(), 16);
 }

@@ -130,10 +130,9 @@ Result TttTest::Read(Backend& backend, ComputePath path, const Layer& layer,
                       .next_factors = next_factors[i].data()});
     first_row += shares[i];
   }
-  EXPECT_THAT(
-      backend.ReserveTtt(layer.params(),
-                         *std::max_element(shares.begin(), shares.end())),
-      IsOk());
+  EXPECT_THAT(backend.Reserve(layer.params(),
+                              *std::max_element(shares.begin(), shares.end())),
+              IsOk());
   Result result{.out = Operand(tokens.rows(), sizes.dim()), .memories = {}};
   backend.Ttt(path, layer.params(), tokens.inputs(), slices, result.out.view());
   EXPECT_THAT(backend.Finish(), IsOk());

@@ -208,10 +208,10 @@ TEST_F(DeterminismTest, CutsBatchMatesAndThreadsLeaveNoTrace) {
 
 TEST_F(DeterminismTest, NorWithConvolutionsGateAndOddMiniBatch) {
   ModelConfig config = SmallConfig();
-  config.share_qk = true;
-  config.use_gate = true;
+  config.ttt.share_qk = true;
+  config.ttt.use_gate = true;
   config.pre_conv = true;
-  config.mini_batch = 7;
+  config.ttt.mini_batch = 7;
   config.tie_word_embeddings = false;
   MakeEngines(config);
   Check(300, 2);
@@ -219,27 +219,43 @@ TEST_F(DeterminismTest, NorWithConvolutionsGateAndOddMiniBatch) {
 
 TEST_F(DeterminismTest, NorWithAMiniBatchLongerThanABlock) {
   ModelConfig config = SmallConfig();
-  config.mini_batch = 100;
+  config.ttt.mini_batch = 100;
   MakeEngines(config);
   Check(200, 3);
 }
 
+TEST_F(DeterminismTest, NorWithInfiniAttention) {
+  ModelConfig config = *PresetConfig("infini-tiny");
+  config.infini.segment = 100;
+  MakeEngines(config);
+  Check(300, 12);
+}
+
+TEST_F(DeterminismTest, NorWithSeveralSegmentsToABlock) {
+  ModelConfig config = *PresetConfig("infini-tiny");
+  config.infini.segment = 9;
+  config.infini.kv_heads = 1;
+  config.infini.update_rule = "linear_delta";
+  MakeEngines(config);
+  Check(300, 13);
+}
+
 TEST_F(DeterminismTest, NorWithAnInnerMlp) {
   ModelConfig config = SmallConfig();
-  config.ttt_layer_type = "mlp";
-  config.ttt_base_lr = 0.1f;
+  config.ttt.layer_type = "mlp";
+  config.ttt.base_lr = 0.1f;
   MakeEngines(config);
   Check(300, 4);
 }
 
 TEST_F(DeterminismTest, NorWithAnInnerMlpConvolutionsAndGate) {
   ModelConfig config = SmallConfig();
-  config.ttt_layer_type = "mlp";
-  config.ttt_base_lr = 0.1f;
-  config.share_qk = true;
-  config.use_gate = true;
+  config.ttt.layer_type = "mlp";
+  config.ttt.base_lr = 0.1f;
+  config.ttt.share_qk = true;
+  config.ttt.use_gate = true;
   config.pre_conv = true;
-  config.mini_batch = 7;
+  config.ttt.mini_batch = 7;
   MakeEngines(config);
   Check(200, 5);
 }

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
 #include "engine/base/errors.h"
 #include "engine/engine.h"
 #include "engine/model/safetensors.h"
@@ -215,9 +216,10 @@ TEST_P(ExtremesTest, ASessionOutOfRangeLeavesItsBatchMatesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, ExtremesTest,
-                         testing::Values("ttt-linear-tiny", "ttt-mlp-tiny"),
+                         testing::Values("infini-tiny", "ttt-linear-tiny",
+                                         "ttt-mlp-tiny"),
                          [](const auto& test) {
-                           return test.param[4] == 'l' ? "Linear" : "Mlp";
+                           return absl::StrReplaceAll(test.param, {{"-", "_"}});
                          });
 
 }  // namespace

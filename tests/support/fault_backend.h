@@ -30,8 +30,8 @@ class FaultBackend final : public Backend {
       const TensorView& weight) override {
     return inner_->PrepareMatrix(weight);
   }
-  absl::Status ReserveTtt(const TttParams& params, int64_t rows) override {
-    return inner_->ReserveTtt(params, rows);
+  absl::Status Reserve(const MixerParams& params, int64_t rows) override {
+    return inner_->Reserve(params, rows);
   }
   void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
               Rows y) override {
@@ -63,6 +63,15 @@ class FaultBackend final : public Backend {
   void Ttt(ComputePath path, const TttParams& params, const TttInputs& inputs,
            absl::Span<const TttSlice> slices, Rows out) override {
     inner_->Ttt(path, params, inputs, slices, out);
+  }
+  void Infini(ComputePath path, const InfiniParams& params,
+              const InfiniInputs& inputs, absl::Span<const InfiniSlice> slices,
+              Rows out) override {
+    inner_->Infini(path, params, inputs, slices, out);
+  }
+  void CloseInfiniSegment(const InfiniParams& params,
+                          const InfiniSlice& slice) override {
+    inner_->CloseInfiniSegment(params, slice);
   }
   absl::Status Finish() override {
     absl::Status status = inner_->Finish();

@@ -60,7 +60,7 @@ class SequenceMixer {
  public:
   virtual ~SequenceMixer() = default;
 
-  // "ttt_linear", "ttt_mlp"
+  // "ttt_linear", "infini_delta"
   virtual std::string_view kind() const = 0;
 
   virtual LayerSpec state_spec() const = 0;
@@ -84,6 +84,14 @@ class SequenceMixer {
   // the states, whose parts it advances in their open units.
   virtual void Forward(const Pass& pass, int64_t first_part, ConstRows h,
                        Rows y) const = 0;
+
+  // Writes what an open segment holds into the memory before the segment is
+  // full, in the state's open unit. False if this mixer has nothing that
+  // could be written early.
+  virtual bool CommitSegment(Backend& /*backend*/, int64_t /*first_part*/,
+                             SessionState& /*state*/) const {
+    return false;
+  }
 };
 
 }  // namespace mneme

@@ -2,15 +2,14 @@
 #include "engine/model/mixers/ttt.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
-#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/causal_conv.h"
+#include "engine/model/rotation.h"
 
 namespace mneme {
 namespace {
@@ -42,7 +41,7 @@ Tensor TokenScale(const Tensor& learnable) {
 }
 
 TttInner Inner(const ModelConfig& config) {
-  return config.ttt_layer_type == "mlp" ? TttInner::kMlp : TttInner::kLinear;
+  return config.ttt.layer_type == "mlp" ? TttInner::kMlp : TttInner::kLinear;
 }
 
 // The checkpoint's W1, b1 (, W2, b2), head by head.
@@ -80,12 +79,11 @@ class Ttt final : public SequenceMixer {
         dim_(config.model_dim),
         heads_(config.heads),
         head_dim_(config.head_dim()),
-        mini_batch_(config.mini_batch),
+        mini_batch_(config.ttt.mini_batch),
         conv_kernel_(config.conv_kernel),
-        rate_scale_(config.ttt_base_lr / static_cast<float>(head_dim_)),
-        weights_(std::move(weights)) {
-    MakeRotation(config.rope_theta);
-  }
+        rate_scale_(config.ttt.base_lr / static_cast<float>(head_dim_)),
+        weights_(std::move(weights)),
+        rotation_(mini_batch_, head_dim_, config.ttt.rope_theta) {}
 
   std::string_view kind() const override {
     return inner_ == TttInner::kMlp ? "ttt_mlp" : "ttt_linear";
@@ -174,24 +172,11 @@ class Ttt final : public SequenceMixer {
             .norm_weight = weights_.norm_weight.data(),
             .norm_bias = weights_.norm_bias.data(),
             .token_scale = weights_.token_scale.data(),
-            .rope_cos = rope_cos_.data(),
-            .rope_sin = rope_sin_.data()};
+            .rope_cos = rotation_.cosines.data(),
+            .rope_sin = rotation_.sines.data()};
   }
 
  private:
-  // Pair m of slot i turns by i * theta^(-2m / head_dim).
-  void MakeRotation(double theta) {
-    const int64_t half = head_dim_ / 2;
-    for (int64_t slot = 0; slot < mini_batch_; ++slot) {
-      for (int64_t m = 0; m < half; ++m) {
-        const double exponent = -2.0 * double(m) / double(head_dim_);
-        const double angle = double(slot) * std::pow(theta, exponent);
-        rope_cos_.push_back(static_cast<float>(std::cos(angle)));
-        rope_sin_.push_back(static_cast<float>(std::sin(angle)));
-      }
-    }
-  }
-
   // Rows of head_dim that the inner models take.
   int64_t weight_rows() const {
     return heads_ * params().weight_floats() / head_dim_;
@@ -233,8 +218,7 @@ class Ttt final : public SequenceMixer {
   const int64_t conv_kernel_;
   const float rate_scale_;
   const TttWeights weights_;
-  std::vector<float> rope_cos_;  // [mini_batch, head_dim / 2]
-  std::vector<float> rope_sin_;  // likewise
+  const Rotation rotation_;  // by slot in the mini-batch
 };
 
 }  // namespace
@@ -255,7 +239,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
       w.v_proj, weights.TakeMatrix(prefix + "v_proj.weight", square, backend));
   MNEME_ASSIGN_OR_RETURN(
       w.o_proj, weights.TakeMatrix(prefix + "o_proj.weight", square, backend));
-  if (config.share_qk) {
+  if (config.ttt.share_qk) {
     MNEME_ASSIGN_OR_RETURN(
         w.conv_q,
         CausalConv::Take(prefix + "conv_q", dim, config.conv_kernel, weights));
@@ -267,7 +251,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
         w.k_proj,
         weights.TakeMatrix(prefix + "k_proj.weight", square, backend));
   }
-  if (config.use_gate) {
+  if (config.ttt.use_gate) {
     MNEME_ASSIGN_OR_RETURN(
         w.g_proj,
         weights.TakeMatrix(prefix + "g_proj.weight", square, backend));
@@ -290,9 +274,9 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
   MNEME_ASSIGN_OR_RETURN(w.post_norm_bias,
                          weights.TakeTensor(prefix + "post_norm.bias", {dim}));
   MNEME_ASSIGN_OR_RETURN(w.initial, TakeInnerModel(config, prefix, weights));
-  MNEME_ASSIGN_OR_RETURN(
-      const Tensor learnable,
-      weights.TakeTensor(prefix + "learnable_token_idx", {config.mini_batch}));
+  MNEME_ASSIGN_OR_RETURN(const Tensor learnable,
+                         weights.TakeTensor(prefix + "learnable_token_idx",
+                                            {config.ttt.mini_batch}));
   w.token_scale = TokenScale(learnable);
   // Buffers that some checkpoints carry; they follow from the config.
   weights.Ignore(prefix + "token_idx");
@@ -301,7 +285,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeTtt(
   }
 
   auto mixer = std::make_unique<Ttt>(config, std::move(w));
-  MNEME_RETURN_IF_ERROR(backend.ReserveTtt(mixer->params(), context.max_rows));
+  MNEME_RETURN_IF_ERROR(backend.Reserve(mixer->params(), context.max_rows));
   return mixer;
 }
 

@@ -19,6 +19,7 @@
 #include "engine/base/check.h"
 #include "engine/base/thread_pool.h"
 #include "engine/ops/cpu/block_product.h"
+#include "engine/ops/cpu/infini.h"
 #include "engine/ops/cpu/row_kernels.h"
 #include "engine/ops/cpu/ttt.h"
 #include "engine/tensor/to_f32.h"
@@ -103,14 +104,17 @@ class CpuBackend final : public Backend {
     return matrix;
   }
 
-  absl::Status ReserveTtt(const TttParams& params, int64_t rows) override {
-    const int64_t bytes = cpu::TttScratchFloats(params, rows) * 4;
+  absl::Status Reserve(const MixerParams& params, int64_t rows) override {
+    const int64_t bytes =
+        4 * std::visit(
+                [rows](const auto& p) { return cpu::ScratchFloats(p, rows); },
+                params);
     for (AlignedBuffer& scratch : scratch_) {
       if (scratch && scratch.bytes() >= bytes) continue;
       scratch = AlignedBuffer(bytes);
       if (!scratch) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("TTT scratch: the machine refused ", bytes, " bytes"));
+        return absl::ResourceExhaustedError(absl::StrCat(
+            "mixer scratch: the machine refused ", bytes, " bytes"));
       }
     }
     return absl::OkStatus();
@@ -199,10 +203,31 @@ class CpuBackend final : public Backend {
     const int64_t work = inputs.q.rows * params.heads * params.weight_floats();
     auto piece = [&](int64_t i, int worker) {
       cpu::TttHead(path, params, inputs, slices[i / params.heads],
-                   i % params.heads,
-                   reinterpret_cast<float*>(scratch_[worker].data()), out);
+                   i % params.heads, scratch(worker), out);
     };
     Split(pieces, work, piece);
+  }
+
+  void Infini(ComputePath path, const InfiniParams& params,
+              const InfiniInputs& inputs, absl::Span<const InfiniSlice> slices,
+              Rows out) override {
+    const int64_t pieces =
+        static_cast<int64_t>(slices.size()) * params.kv_heads;
+    const int64_t work = inputs.q.rows * params.heads *
+                         (params.segment + params.head_dim) * params.head_dim;
+    Split(pieces, work, [&](int64_t i, int worker) {
+      cpu::InfiniHead(path, params, inputs, slices[i / params.kv_heads],
+                      i % params.kv_heads, scratch(worker), out);
+    });
+  }
+
+  void CloseInfiniSegment(const InfiniParams& params,
+                          const InfiniSlice& slice) override {
+    const int64_t work =
+        slice.slot * params.kv_heads * params.head_dim * params.head_dim;
+    Split(params.kv_heads, work, [&](int64_t i, int worker) {
+      cpu::CloseInfiniHead(params, slice, i, scratch(worker));
+    });
   }
 
   absl::Status Finish() override {
@@ -211,6 +236,10 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  float* scratch(int worker) {
+    return reinterpret_cast<float*>(scratch_[worker].data());
+  }
+
   // The product with `out` rows of a matrix like `matrix`; one per shape.
   absl::StatusOr<BlockProduct*> Product(int64_t out, const CpuMatrix& matrix) {
     // Activations have padded strides, as Workspace::Matrix makes them.

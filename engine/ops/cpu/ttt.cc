@@ -22,6 +22,8 @@
 
 #include <algorithm>
 
+#include "engine/ops/cpu/scratch_plan.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/ops/cpu/ttt.cc"
 #include "hwy/foreach_target.h"
@@ -37,10 +39,8 @@ namespace mneme::cpu {
 inline constexpr float kInnerNormEps = 1e-6f;
 inline constexpr int64_t kMaxMaps = 2;
 
-inline int64_t RoundToLine(int64_t floats) { return (floats + 15) / 16 * 16; }
-
 // Where the scratch of one head lies, in floats from its start.
-struct HeadScratch {
+struct HeadScratch : ScratchPlan {
   struct Map {
     int64_t inputs = 0;     // [mini_batch, in_pitch], x
     int64_t inputs_t = 0;   // [in, batch_pitch], x transposed; block path
@@ -73,14 +73,6 @@ struct HeadScratch {
   int64_t row = 0;          // [head_dim]
   int64_t turned = 0;       // [width of a map, rows]
   int64_t turned_back = 0;  // likewise
-  int64_t floats = 0;       // in all
-
- private:
-  int64_t Take(int64_t count) {
-    const int64_t first = floats;
-    floats += RoundToLine(count);
-    return first;
-  }
 };
 
 #endif
@@ -457,7 +449,7 @@ namespace mneme::cpu {
 
 HWY_EXPORT(TttHead);
 
-int64_t TttScratchFloats(const TttParams& params, int64_t rows) {
+int64_t ScratchFloats(const TttParams& params, int64_t rows) {
   return HeadScratch(params, std::min(rows, params.mini_batch)).floats;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/ops/reference/gelu.h"
+#include "engine/ops/reference/infini.h"
 #include "engine/ops/reference/ttt.h"
 #include "engine/tensor/to_f32.h"
 
@@ -35,7 +36,7 @@ class ReferenceBackend final : public Backend {
     return matrix;
   }
 
-  absl::Status ReserveTtt(const TttParams&, int64_t) override {
+  absl::Status Reserve(const MixerParams&, int64_t) override {
     return absl::OkStatus();
   }
 
@@ -154,6 +155,20 @@ class ReferenceBackend final : public Backend {
     for (const TttSlice& slice : slices) {
       reference::TttSlicePrimal(params, inputs, slice, out);
     }
+  }
+
+  void Infini(ComputePath, const InfiniParams& params,
+              const InfiniInputs& inputs, absl::Span<const InfiniSlice> slices,
+              Rows out) override {
+    for (const InfiniSlice& slice : slices) {
+      reference::InfiniSliceByToken(params, inputs, slice, out);
+    }
+  }
+
+  void CloseInfiniSegment(const InfiniParams& params,
+                          const InfiniSlice& slice) override {
+    reference::WriteInfiniMemory(params, slice.memory, slice.open, slice.slot,
+                                 slice.next_memory);
   }
 
   absl::Status Finish() override { return absl::OkStatus(); }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/config_keys.h"
+
+#include <array>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/json_text.h"
+
+namespace mneme {
+namespace {
+
+using nlohmann::json;
+
+// Keys that describe training, caching in another program, or the file
+// itself; also those that transformers writes for every family, which mean
+// nothing to ours. The tensors say themselves what dtype they have.
+// max_position_embeddings bounds nothing here, and pretraining_tp only splits
+// products.
+constexpr auto kHarmlessKeys =
+    std::to_array<std::string_view>({"_attn_implementation_autoset",
+                                     "_commit_hash",
+                                     "_name_or_path",
+                                     "attention_dropout",
+                                     "auto_map",
+                                     "chunk_size_feed_forward",
+                                     "dropout",
+                                     "dtype",
+                                     "finetuning_task",
+                                     "id2label",
+                                     "initializer_range",
+                                     "is_decoder",
+                                     "is_encoder_decoder",
+                                     "label2id",
+                                     "max_position_embeddings",
+                                     "output_attentions",
+                                     "output_hidden_states",
+                                     "pad_token_id",
+                                     "prefix",
+                                     "pretraining_tp",
+                                     "problem_type",
+                                     "return_dict",
+                                     "scan_checkpoint_group_size",
+                                     "task_specific_params",
+                                     "tokenizer_class",
+                                     "torch_dtype",
+                                     "torchscript",
+                                     "transformers_version",
+                                     "use_bfloat16",
+                                     "use_cache"});
+
+}  // namespace
+
+json KeyReader::Take(const char* key) {
+  const auto it = object_.find(key);
+  if (it == object_.end()) return json(json::value_t::discarded);
+  json value = std::move(*it);
+  object_.erase(it);
+  return value;
+}
+
+void KeyReader::Int(const char* key, int64_t min, int64_t max, int64_t& value) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  if (!found.is_number_integer() || found.get<double>() < double(min) ||
+      found.get<double>() > double(max)) {
+    Wrong(key, found, absl::StrCat("an integer from ", min, " to ", max));
+    return;
+  }
+  value = found.get<int64_t>();
+}
+
+void KeyReader::PositiveFloat(const char* key, float& value) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  if (!found.is_number() || !(found.get<float>() > 0) ||
+      !(found.get<double>() < 1e9)) {
+    Wrong(key, found, "a number above 0 and below 1e9");
+    return;
+  }
+  value = found.get<float>();
+}
+
+void KeyReader::Bool(const char* key, bool& value) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  if (!found.is_boolean()) {
+    Wrong(key, found, "true or false");
+    return;
+  }
+  value = found.get<bool>();
+}
+
+std::string KeyReader::Choice(const char* key, std::vector<std::string> choices,
+                              std::string_view absent) {
+  const json found = Take(key);
+  if (found.is_discarded()) {
+    return absent.empty() ? choices[0] : std::string(absent);
+  }
+  for (const std::string& choice : choices) {
+    if (found == choice) return choice;
+  }
+  std::string wanted;
+  for (const std::string& choice : choices) {
+    absl::StrAppend(&wanted, wanted.empty() ? "\"" : " or \"", choice, "\"");
+  }
+  Wrong(key, found, wanted);
+  return choices[0];
+}
+
+void KeyReader::TokenIds(const char* key, std::vector<int32_t>& ids) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  ids.clear();
+  if (found.is_null()) return;
+  for (const json& id : found.is_array() ? found : json::array({found})) {
+    if (!id.is_number_integer() || id < 0 || id >= kMaxVocabulary) {
+      Wrong(key, found, "a token id, a list of them, or null");
+      return;
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+}
+
+void KeyReader::MustBe(const char* key, const json& wanted) {
+  const json found = Take(key);
+  if (found.is_discarded() || found == wanted) return;
+  Wrong(key, found, ShowJson(wanted));
+}
+
+absl::Status KeyReader::Finish() {
+  MNEME_RETURN_IF_ERROR(status_);
+  for (const std::string_view key : kHarmlessKeys) {
+    object_.erase(std::string(key));
+  }
+  if (!object_.empty()) {
+    const auto item = object_.items().begin();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "config.json: \"", item.key(), "\" is ", ShowJson(item.value()),
+        ", a key that this model type does not have"));
+  }
+  return absl::OkStatus();
+}
+
+void KeyReader::Wrong(const char* key, const json& found,
+                      const std::string& wanted) {
+  status_.Update(absl::InvalidArgumentError(absl::StrCat(
+      "config.json: \"", key, "\" is ", ShowJson(found), ", want ", wanted)));
+}
+
+absl::Status Contradiction(const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat("config.json: ", what));
+}
+
+}  // namespace mneme

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "absl/strings/str_cat.h"
+#include "engine/model/families/family.h"
+
+namespace mneme {
+namespace {
+
+void Read(KeyReader& keys, ModelConfig& config) {
+  config.model_dim = 4096;
+  config.ffn_dim = 11008;
+  config.layers = 32;
+  config.tie_word_embeddings = false;
+  ReadSizes(keys, config);
+  config.mixer = MixerType::kInfini;
+  config.names = kLlamaNames;
+  keys.MustBe("architectures",
+              nlohmann::json::array({"InfiniLlamaForCausalLM"}));
+  keys.MustBe("hidden_act", "silu");
+  keys.MustBe("attention_bias", false);
+  keys.MustBe("mlp_bias", false);
+  keys.MustBe("rope_scaling", nullptr);
+  keys.MustBe("infini_memory_rope", false);
+  InfiniConfig& infini = config.infini;
+  infini.kv_heads = config.heads;
+  keys.Int("num_key_value_heads", 1, kMaxDim, infini.kv_heads);
+  infini.head_dim = config.model_dim / config.heads;
+  keys.Int("head_dim", 2, kMaxDim, infini.head_dim);
+  keys.PositiveFloat("rope_theta", infini.rope_theta);
+  keys.Int("infini_segment_length", 1, 1 << 16, infini.segment);
+  infini.update_rule =
+      keys.Choice("infini_update_rule", {"linear", "linear_delta"});
+  keys.PositiveFloat("infini_memory_eps", infini.epsilon);
+}
+
+absl::Status Check(const ModelConfig& config) {
+  const InfiniConfig& infini = config.infini;
+  if (config.heads % infini.kv_heads != 0) {
+    return Contradiction(absl::StrCat("\"num_attention_heads\" is ",
+                                      config.heads,
+                                      ", want a multiple of "
+                                      "\"num_key_value_heads\", ",
+                                      infini.kv_heads));
+  }
+  if (infini.head_dim < 2 || infini.head_dim % 2 != 0 ||
+      infini.head_dim > kMaxDim / config.heads) {
+    return Contradiction(
+        absl::StrCat("\"head_dim\" is ", infini.head_dim,
+                     ", want an even number for the rotation, from 2 to ",
+                     kMaxDim / config.heads));
+  }
+  return absl::OkStatus();
+}
+
+nlohmann::json ToJson(const ModelConfig& config) {
+  const InfiniConfig& infini = config.infini;
+  return {{"num_key_value_heads", infini.kv_heads},
+          {"head_dim", infini.head_dim},
+          {"rope_theta", infini.rope_theta},
+          {"infini_segment_length", infini.segment},
+          {"infini_update_rule", infini.update_rule},
+          {"infini_memory_eps", infini.epsilon}};
+}
+
+}  // namespace
+
+const Family kInfiniLlamaFamily = {"infini-llama", &Read, &Check, &ToJson};
+
+}  // namespace mneme
