@@ -152,6 +152,13 @@ absl::StatusOr<v1::Session> Client::ResetSession(
                            WithRequestId(request));
 }
 
+absl::StatusOr<v1::CommitSegmentResponse> Client::CommitSegment(
+    const v1::CommitSegmentRequest& request) {
+  return Call<v1::CommitSegmentResponse>(
+      &stubs_->calls, options_, stubs_->memory.get(),
+      &v1::Memory::Stub::CommitSegment, WithRequestId(request));
+}
+
 absl::StatusOr<v1::CountTokensResponse> Client::CountTokens(
     const v1::CountTokensRequest& request) {
   return Call<v1::CountTokensResponse>(&stubs_->calls, options_,

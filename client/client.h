@@ -145,6 +145,9 @@ class Client {
   absl::StatusOr<v1::Session> ResetSession(
       const v1::ResetSessionRequest& request);
 
+  absl::StatusOr<v1::CommitSegmentResponse> CommitSegment(
+      const v1::CommitSegmentRequest& request);
+
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
   // One page.
   absl::StatusOr<v1::ListModelsResponse> ListModels(

@@ -51,6 +51,7 @@ absl::Status RunSessionsList(const Cli& cli, const ListSessionsArgs& args);
 absl::Status RunSessionsShow(const Cli& cli, const SessionArgs& args);
 absl::Status RunSessionsUpdate(const Cli& cli, const UpdateSessionArgs& args);
 absl::Status RunSessionsReset(const Cli& cli, const ResetSessionArgs& args);
+absl::Status RunSessionsCommitSegment(const Cli& cli, const SessionArgs& args);
 absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args);
 
 struct ModelArgs {

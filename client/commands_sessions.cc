@@ -169,6 +169,18 @@ absl::Status RunSessionsReset(const Cli& cli, const ResetSessionArgs& args) {
                             session->epoch(), "\n"));
 }
 
+absl::Status RunSessionsCommitSegment(const Cli& cli, const SessionArgs& args) {
+  v1::CommitSegmentRequest request;
+  request.set_session(ResourceName("sessions/", args.session));
+  const absl::StatusOr<v1::CommitSegmentResponse> committed =
+      cli.client->CommitSegment(request);
+  if (!committed.ok()) return committed.status();
+  if (cli.json) return PrintJson(*committed);
+  return Print(absl::StrCat("committed a segment of ",
+                            committed->segment_tokens(), " tokens at position ",
+                            committed->position(), "\n"));
+}
+
 absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args) {
   v1::DeleteSessionRequest request;
   request.set_name(ResourceName("sessions/", args.session));

@@ -184,6 +184,16 @@ void AddSessions(CLI::App* app, Command* command) {
     *command = [=](const Cli& cli) { return RunSessionsReset(cli, *reset); };
   });
 
+  sub = sessions->add_subcommand("commit-segment",
+                                 "Write the open memory segment before it is "
+                                 "full, as at a document's end");
+  sub->add_option("session", session->session, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) {
+      return RunSessionsCommitSegment(cli, *session);
+    };
+  });
+
   sub = sessions->add_subcommand("delete", "Delete a session at once");
   sub->add_option("session", session->session, "Its id")->required();
   sub->callback([=] {

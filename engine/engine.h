@@ -113,6 +113,15 @@ class Engine {
       const std::string& id, bool takeover,
       std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
 
+  // Writes the session's open memory segment before it is full, when all input
+  // accepted so far is absorbed: `done` is called once, maybe from a thread of
+  // the engine. What is generated later depends on it. NOT_FOUND;
+  // UNIMPLEMENTED (NOT_SUPPORTED) if the model's memory has no segments that
+  // could be written early; else as Generate.
+  virtual void CommitSegment(
+      const std::string& id, const std::string& uid,
+      std::function<void(absl::StatusOr<SegmentCommit>)> done) = 0;
+
   // Gone at once, with all its streams; the id is free. NOT_FOUND; ABORTED
   // (EPOCH_FENCED) if `uid` is set and not the session's.
   virtual absl::Status DeleteSession(const std::string& id,

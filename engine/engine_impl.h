@@ -73,6 +73,9 @@ class EngineImpl final : public Engine {
   void ResetSession(
       const std::string& id, bool takeover,
       std::function<void(absl::StatusOr<SessionInfo>)> done) override;
+  void CommitSegment(
+      const std::string& id, const std::string& uid,
+      std::function<void(absl::StatusOr<SegmentCommit>)> done) override;
   absl::Status DeleteSession(const std::string& id,
                              const std::string& uid) override;
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
@@ -111,6 +114,9 @@ class EngineImpl final : public Engine {
       StreamListener* listener);
   // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
   // `session`.
+  absl::Status StartSegmentCommit(
+      const std::string& id, const std::string& uid,
+      const std::function<void(absl::StatusOr<SegmentCommit>)>& done);
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task, std::string prompt,
                          int64_t scratch_bytes = 0, KeptReply kept = {});

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "engine/engine_impl.h"
@@ -12,6 +13,7 @@
 #include "engine/runtime/generation_task.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/scoring_task.h"
+#include "engine/runtime/segment_commit_task.h"
 
 namespace mneme {
 
@@ -184,6 +186,38 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
       listener);
   MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, "")));
   return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
+}
+
+absl::Status EngineImpl::StartSegmentCommit(
+    const std::string& id, const std::string& uid,
+    const std::function<void(absl::StatusOr<SegmentCommit>)>& done) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(id, uid));
+  const ServedModel& served = session->served();
+  if (!served.model->commits_segments()) {
+    return WithReason(
+        absl::UnimplementedError(
+            absl::StrCat("model ", served.name, ": its memory, ",
+                         absl::StrJoin(served.model->mixer_kinds(), ", "),
+                         ", has no segment that could be committed early")),
+        {.reason = "NOT_SUPPORTED",
+         .metadata = {{"method", "mneme.v1.Memory/CommitSegment"}}});
+  }
+  MNEME_RETURN_IF_ERROR(Rejected(served.name, CheckAdmitting()));
+  auto task = std::make_shared<SegmentCommitTask>(
+      served.model,
+      [this, done](const Task& ended, absl::StatusOr<SegmentCommit> outcome) {
+        tasks_.Remove(ended);
+        done(std::move(outcome));
+      });
+  return Rejected(served.name, StartTask(session, task, ""));
+}
+
+void EngineImpl::CommitSegment(
+    const std::string& id, const std::string& uid,
+    std::function<void(absl::StatusOr<SegmentCommit>)> done) {
+  const absl::Status started = StartSegmentCommit(id, uid, done);
+  if (!started.ok()) done(started);
 }
 
 }  // namespace mneme

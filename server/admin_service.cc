@@ -54,6 +54,8 @@ const char* TaskKind(SessionActivity activity) {
       return "generate";
     case SessionActivity::kScoring:
       return "score";
+    case SessionActivity::kCommittingSegment:
+      return "commit_segment";
     case SessionActivity::kIdle:
       break;
   }

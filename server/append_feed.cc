@@ -82,8 +82,8 @@ void AppendFeed::NoteStall() {
   if (throttle_said_) return;
   const absl::StatusOr<SessionInfo> info =
       context_.engine->GetSession(session_);
-  if (info.ok() && (info->activity == SessionActivity::kGenerating ||
-                    info->activity == SessionActivity::kScoring)) {
+  if (info.ok() && info->activity != SessionActivity::kIdle &&
+      info->activity != SessionActivity::kAppending) {
     throttle_due_ = true;
     throttle_said_ = true;
   }
@@ -92,7 +92,8 @@ void AppendFeed::NoteStall() {
 bool AppendFeed::FillThrottle(v1::Throttle* throttle) {
   if (!std::exchange(throttle_due_, false)) return false;
   *throttle->mutable_retry_delay() = ToDuration(kThrottleDelay);
-  throttle->set_reason("a generation or a scoring writes the session");
+  throttle->set_reason(
+      "a generation, a scoring or a commit writes the session");
   return true;
 }
 

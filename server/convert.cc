@@ -35,6 +35,8 @@ v1::Session::Busy ToProto(SessionActivity activity) {
       return v1::Session::GENERATING;
     case SessionActivity::kScoring:
       return v1::Session::SCORING;
+    case SessionActivity::kCommittingSegment:
+      return v1::Session::COMMITTING_SEGMENT;
   }
   return v1::Session::BUSY_UNSPECIFIED;
 }

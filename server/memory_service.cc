@@ -39,24 +39,23 @@ MemoryService::Converse(grpc::CallbackServerContext* /*call*/) {
 
 grpc::ServerUnaryReactor* MemoryService::CommitSegment(
     grpc::CallbackServerContext* call, const v1::CommitSegmentRequest* request,
-    v1::CommitSegmentResponse* /*reply*/) {
-  return Answer(
+    v1::CommitSegmentResponse* reply) {
+  return AnswerOnce(
       call, context_, "mneme.v1.Memory/CommitSegment", request->session(),
-      [&]() -> absl::Status {
-        MNEME_ASSIGN_OR_RETURN(const std::string id,
-                               ParseSessionName(request->session(), "session"));
-        MNEME_ASSIGN_OR_RETURN(const SessionInfo session,
-                               context_.engine->GetSession(id));
-        MNEME_ASSIGN_OR_RETURN(const ModelInfo model,
-                               context_.engine->GetModel(session.model));
-        // None of the mixers of this build has segments to commit early.
-        return WithReason(
-            absl::UnimplementedError(
-                absl::StrCat("model ", model.name, ": its memory, ",
-                             absl::StrJoin(model.mixers, ", "),
-                             ", has no segment that could be committed early")),
-            {.reason = "NOT_SUPPORTED",
-             .metadata = {{"method", "mneme.v1.Memory/CommitSegment"}}});
+      *request, reply,
+      [&](v1::CommitSegmentResponse* out, const RequestIdTable::Done& done) {
+        const absl::StatusOr<std::string> id =
+            ParseSessionName(request->session(), "session");
+        if (!id.ok()) return done(id.status());
+        context_.engine->CommitSegment(
+            *id, request->uid(),
+            [out, done](const absl::StatusOr<SegmentCommit>& commit) {
+              if (commit.ok()) {
+                out->set_position(commit->position);
+                out->set_segment_tokens(commit->segment_tokens);
+              }
+              done(commit.status());
+            });
       });
 }
 

@@ -53,7 +53,8 @@ absl::Status AddTerm(const std::string& term, SessionFilter* filter) {
         {"IDLE", SessionActivity::kIdle},
         {"APPENDING", SessionActivity::kAppending},
         {"GENERATING", SessionActivity::kGenerating},
-        {"SCORING", SessionActivity::kScoring}};
+        {"SCORING", SessionActivity::kScoring},
+        {"COMMITTING_SEGMENT", SessionActivity::kCommittingSegment}};
     for (const auto& [name, activity] : names) {
       if (value != name) continue;
       filter->activity = activity;

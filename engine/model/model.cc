@@ -10,7 +10,6 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "engine/base/check.h"
 #include "engine/base/files.h"
 #include "engine/base/sha256.h"
@@ -145,6 +144,22 @@ int64_t Model::segment_tokens() const {
   return tokens;
 }
 
+bool Model::commits_segments() const {
+  return std::any_of(blocks_.begin(), blocks_.end(), [](const auto& block) {
+    return block.mixer().commits_segments();
+  });
+}
+
+int64_t Model::open_segment_tokens(const SessionState& state) const {
+  int64_t tokens = 0;
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    tokens = std::max(
+        tokens, blocks_[layer].mixer().open_tokens(
+                    layout_->first_part(static_cast<int64_t>(layer)), state));
+  }
+  return tokens;
+}
+
 absl::StatusOr<std::unique_ptr<SessionState>> Model::NewState() const {
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
                          SessionState::Create(layout_));
@@ -195,6 +210,13 @@ void Model::KeepHidden(ConstRows hidden,
     std::copy_n(hidden.row(slice.first_row + slice.rows - 1), config_.model_dim,
                 slice.state->spare(part));
     slice.state->Replace(part, 1);
+  }
+}
+
+void Model::CommitSegment(SessionState& state) const {
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    blocks_[layer].mixer().CommitSegment(
+        *backend_, layout_->first_part(static_cast<int64_t>(layer)), state);
   }
 }
 
@@ -260,19 +282,8 @@ absl::Status Model::Forward(ComputePath path,
     }
   }
   if (logits.rows > 0) backend_->Matmul(path, head(), wanted, logits);
-  return backend_->Finish();
-}
-
-absl::Status Model::CommitSegment(SessionState& state) const {
-  bool committed = false;
-  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
-    committed |= blocks_[layer].mixer().CommitSegment(
-        *backend_, layout_->first_part(static_cast<int64_t>(layer)), state);
-  }
-  if (!committed) {
-    return absl::UnimplementedError(
-        absl::StrCat("its memory, ", absl::StrJoin(mixer_kinds(), ", "),
-                     ", has no segment that could be committed early"));
+  for (const ModelSlice& slice : slices) {
+    if (slice.commit_segment) CommitSegment(*slice.state);
   }
   return backend_->Finish();
 }

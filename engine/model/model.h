@@ -37,6 +37,8 @@ struct ModelSlice {
   // The logits of tokens [logits_begin, logits_end).
   int64_t logits_begin = 0;
   int64_t logits_end = 0;
+  // After the tokens, open memory segments are written as if they were full.
+  bool commit_segment = false;
 
   int64_t logit_rows() const {
     return (prior_logits ? 1 : 0) + logits_end - logits_begin;
@@ -68,6 +70,10 @@ class Model {
   int64_t weight_bytes() const { return weight_bytes_; }
   std::vector<std::string> mixer_kinds() const;
   int64_t segment_tokens() const;
+  // Whether a pass may be asked to commit segments; and the tokens of the
+  // longest that is open in `state`.
+  bool commits_segments() const;
+  int64_t open_segment_tokens(const SessionState& state) const;
   std::string arithmetic_level() const { return backend_->arithmetic_level(); }
 
   // The state of a session without history. RESOURCE_EXHAUSTED.
@@ -93,12 +99,6 @@ class Model {
   absl::Status Forward(ComputePath path, absl::Span<const ModelSlice> slices,
                        Workspace& workspace, Rows logits) const;
 
-  // Completes the open segments of all layers, as if they had no room for
-  // more, in the state's open unit; Commit or Abandon is the caller's.
-  // UNIMPLEMENTED if no layer has segments; else the
-  // backend's. REQUIRES: the state's tail is empty.
-  absl::Status CommitSegment(SessionState& state) const;
-
   // Room for the logits of a pass.
   Rows LogitsScratch(ComputePath path, int64_t rows,
                      Workspace& workspace) const;
@@ -109,6 +109,7 @@ class Model {
   const Matrix& head() const { return head_ ? *head_ : *embedding_; }
   // Writes what a session begins with into a state of zeros.
   void Initialise(SessionState& state) const;
+  void CommitSegment(SessionState& state) const;
   void KeepHidden(ConstRows hidden, absl::Span<const PassSlice> slices) const;
 
   ModelConfig config_;

@@ -24,6 +24,7 @@ struct Demand {
   bool prior_logits = false;  // see ModelSlice
   int64_t logits_begin = 0;
   int64_t logits_end = 0;
+  bool commit_segment = false;
 
   bool none() const { return kind == Kind::kNone; }
   int64_t logit_rows() const {

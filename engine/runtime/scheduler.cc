@@ -186,7 +186,8 @@ void Scheduler::RunPass(ModelQueue& queue, ComputePath path) {
                        .tokens = state.tail(),
                        .prior_logits = demand.prior_logits,
                        .logits_begin = demand.logits_begin,
-                       .logits_end = demand.logits_end});
+                       .logits_end = demand.logits_end,
+                       .commit_segment = demand.commit_segment});
     rows += demand.rows;
     logit_rows += demand.logit_rows();
     if (&batch_[begun] != &waiting) batch_[begun] = std::move(waiting);

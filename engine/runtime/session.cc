@@ -17,6 +17,18 @@ absl::Status TakenOver(const std::string& id, int64_t epoch) {
       {.reason = "TAKEN_OVER", .metadata = {{"epoch", absl::StrCat(epoch)}}});
 }
 
+// As the contract spells what a task does.
+const char* BusyName(SessionActivity activity) {
+  switch (activity) {
+    case SessionActivity::kScoring:
+      return "SCORING";
+    case SessionActivity::kCommittingSegment:
+      return "COMMITTING_SEGMENT";
+    default:
+      return "GENERATING";
+  }
+}
+
 absl::Status Deleted(const std::string& id) {
   return WithReason(
       absl::NotFoundError(absl::StrCat("session ", id, " was deleted")),
@@ -429,15 +441,11 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt,
   MNEME_RETURN_IF_ERROR(input_.CheckText(prompt, "prompt"));
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
+    const std::string busy = BusyName(writing->activity());
     return WithReason(
-        absl::AbortedError(
-            absl::StrCat("session ", id(),
-                         " is being generated from or scored into "
-                         "already")),
-        {.reason = "SESSION_BUSY",
-         .metadata = {{"busy", writing->activity() == SessionActivity::kScoring
-                                   ? "SCORING"
-                                   : "GENERATING"}}});
+        absl::AbortedError(absl::StrCat(
+            "session ", id(), " has another request that writes it: ", busy)),
+        {.reason = "SESSION_BUSY", .metadata = {{"busy", busy}}});
   }
   copies_.erase(std::remove_if(copies_.begin(), copies_.end(),
                                [](const auto& copy) { return copy.expired(); }),

@@ -31,7 +31,19 @@ inline constexpr int64_t kStreamBytes =
 enum class SessionUnit { kText, kTokens };  // bytes, tokens
 
 // What a session is doing.
-enum class SessionActivity { kIdle, kAppending, kGenerating, kScoring };
+enum class SessionActivity {
+  kIdle,
+  kAppending,
+  kGenerating,
+  kScoring,
+  kCommittingSegment
+};
+
+// What an early commit of an open memory segment found.
+struct SegmentCommit {
+  int64_t position = 0;        // tokens of the history
+  int64_t segment_tokens = 0;  // of them in the segment; 0: it was empty
+};
 
 // A piece of history: bytes in a text session, token ids in a token session.
 using Payload = std::variant<std::string, std::vector<int32_t>>;

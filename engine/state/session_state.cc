@@ -73,13 +73,13 @@ absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Clone() const {
 void SessionState::Append(int64_t part, int64_t rows) {
   Extent& pending = cursors_[part].pending;
   pending.rows += rows;
-  MNEME_DCHECK(pending.rows <= layout_->part(part).rows);
+  MNEME_DCHECK(pending.rows <= layout_->room(part, pending.buffer));
 }
 
 void SessionState::Replace(int64_t part, int64_t rows) {
-  MNEME_DCHECK(rows <= layout_->part(part).rows);
-  cursors_[part].pending = {.buffer = 1 - cursors_[part].committed.buffer,
-                            .rows = rows};
+  const int buffer = 1 - cursors_[part].committed.buffer;
+  MNEME_DCHECK(rows <= layout_->room(part, buffer));
+  cursors_[part].pending = {.buffer = buffer, .rows = rows};
 }
 
 int64_t SessionState::tail_room() const {
@@ -130,7 +130,16 @@ bool SessionState::UnitIsFinite() const {
 }
 
 void SessionState::Commit() {
-  for (Cursor& cursor : cursors_) cursor.committed = cursor.pending;
+  for (int64_t part = 0; part < layout_->part_count(); ++part) {
+    Cursor& cursor = cursors_[part];
+    const PartSpec& spec = layout_->part(part);
+    if (spec.kind == PartKind::kAppended && cursor.pending.buffer == 1) {
+      std::copy_n(Buffer(part, 1), cursor.pending.rows * spec.row_floats,
+                  Buffer(part, 0));
+      cursor.pending.buffer = 0;
+    }
+    cursor.committed = cursor.pending;
+  }
   computed_tokens_ = position();
   tail_.clear();
   if (computed_tokens_ % layout_->spec().block_tokens == 0) stepped_ = false;

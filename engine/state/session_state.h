@@ -11,6 +11,10 @@
 //     pending:    buffer 0, rows 0..7  Append  |
 //     Commit():   committed = pending          Abandon(): pending = committed
 //
+// A rewritten part goes from one buffer to the other. An appended part lives
+// in buffer 0; buffer 1 has room for what one unit writes of a part that
+// starts over, and Commit moves that to the front.
+//
 // Tokens that are not computed yet wait in the tail, which never reaches
 // beyond the end of the open block. They are history already: the last tokens
 // of it, computed or waiting, are kept in a ring for what looks back at them.
@@ -67,7 +71,8 @@ class SessionState {
     return Buffer(part, cursors_[part].pending.buffer);
   }
   // Where a unit writes new contents. After a Replace in the same unit these
-  // are the newest contents themselves.
+  // are the newest contents themselves. Of an appended part there is room for
+  // a block's rows.
   float* spare(int64_t part) {
     return Buffer(part, 1 - cursors_[part].committed.buffer);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/state/state_spec.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/state/session_state.h"
@@ -14,10 +15,16 @@ StateLayout::StateLayout(StateSpec spec)
               .rows = 1,
               .row_floats = spec_.hidden_floats} {
   auto place = [&](const PartSpec& part) {
-    Place& placed = parts_.emplace_back(Place{.spec = &part, .offsets = {}});
-    for (int64_t& offset : placed.offsets) {
-      offset = total_floats_;
-      total_floats_ += (part.rows * part.row_floats + 15) / 16 * 16;
+    Place& placed =
+        parts_.emplace_back(Place{.spec = &part, .offsets = {}, .rooms = {}});
+    // One unit starts a part over with the rows of one block at most.
+    placed.rooms[0] = part.rows;
+    placed.rooms[1] = part.kind == PartKind::kAppended
+                          ? std::min(part.rows, spec_.block_tokens)
+                          : part.rows;
+    for (int buffer = 0; buffer < 2; ++buffer) {
+      placed.offsets[buffer] = total_floats_;
+      total_floats_ += (placed.rooms[buffer] * part.row_floats + 15) / 16 * 16;
     }
   };
   for (const LayerSpec& layer : spec_.layers) {

@@ -54,6 +54,10 @@ class StateLayout {
   int64_t offset(int64_t part, int buffer) const {
     return parts_[part].offsets[buffer];
   }
+  // Rows that buffer 0 or 1 of a part has room for.
+  int64_t room(int64_t part, int buffer) const {
+    return parts_[part].rooms[buffer];
+  }
   int64_t total_floats() const { return total_floats_; }
 
   // Bytes that a SessionState of this layout takes, all told.
@@ -63,6 +67,7 @@ class StateLayout {
   struct Place {
     const PartSpec* spec;
     int64_t offsets[2];
+    int64_t rooms[2];
   };
 
   const StateSpec spec_;

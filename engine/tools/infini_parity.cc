@@ -89,9 +89,7 @@ absl::Status RunInfiniCase(ParityCase& run) {
       }
     } else {
       for (ParityReader& reader : readers) {
-        if (!flush) continue;
-        MNEME_RETURN_IF_ERROR(model.CommitSegment(reader.state()));
-        reader.state().Commit();
+        if (flush) MNEME_RETURN_IF_ERROR(reader.CommitSegment());
       }
       values = Memories(model, readers, matrix);
     }

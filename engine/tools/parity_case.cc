@@ -56,6 +56,14 @@ absl::Status ParityReader::Compute(ComputePath path) {
   return absl::OkStatus();
 }
 
+absl::Status ParityReader::CommitSegment() {
+  const ModelSlice slice{.state = state_.get(), .commit_segment = true};
+  MNEME_RETURN_IF_ERROR(
+      model_->Forward(ComputePath::kStep, {slice}, *workspace_, Rows()));
+  state_->Commit();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<int32_t>> ParityCase::TokenIds(
     const std::string& name) const {
   const auto it = expected_.find(name);

@@ -27,7 +27,6 @@ class ParityReader {
  public:
   static absl::StatusOr<ParityReader> Make(const Model& model, ParityPath path);
 
-  SessionState& state() { return *state_; }
   const SessionState& state() const { return *state_; }
   // [tokens so far, vocab_size]
   const std::vector<float>& logits() const { return logits_; }
@@ -37,6 +36,9 @@ class ParityReader {
 
   // Takes one message; output is wanted after it if `ask`.
   absl::Status Read(absl::Span<const int32_t> tokens, bool ask);
+
+  // REQUIRES: the tail is computed.
+  absl::Status CommitSegment();
 
  private:
   ParityReader(const Model& model, ParityPath path,

@@ -174,6 +174,10 @@ class CliTest(unittest.TestCase):
         self.assertGreater(int(after["epoch"]), int(before["epoch"]))
         self.assert_history(name, b"")
 
+    def test_a_memory_without_segments_has_none_to_commit(self):
+        name = self.create()
+        self.assertIn("ttt_linear", self.refused(1, "sessions", "commit-segment", name))
+
     def test_health_is_an_exit_code(self):
         self.assertEqual(self.mneme_ok("health"), b"SERVING\n")
         self.assertEqual(self.mneme_ok("health", "mneme.v1.Memory"), b"SERVING\n")

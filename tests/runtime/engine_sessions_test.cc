@@ -137,6 +137,84 @@ TEST_F(EngineTest, AnIdleSessionExpiresAndIsRememberedAsExpired) {
   Create("idle");  // the id is free
 }
 
+// -- Committing a segment early ----------------------------------------------
+
+absl::StatusOr<SegmentCommit> CommitSegment(Engine& engine,
+                                            const std::string& id) {
+  absl::StatusOr<SegmentCommit> result;
+  absl::Notification done;
+  engine.CommitSegment(id, "", [&](absl::StatusOr<SegmentCommit> commit) {
+    result = std::move(commit);
+    done.Notify();
+  });
+  done.WaitForNotification();
+  return result;
+}
+
+TEST_F(EngineTest, AMemoryWithoutSegmentsHasNoneToCommit) {
+  Create("s");
+  EXPECT_THAT(CommitSegment(*engine_, "s"), HasReason("NOT_SUPPORTED"));
+  EXPECT_THAT(CommitSegment(*engine_, "s"),
+              Fails(absl::StatusCode::kUnimplemented, "ttt_linear"));
+  EXPECT_THAT(CommitSegment(*engine_, "nobody"),
+              Fails(absl::StatusCode::kNotFound, "nobody"));
+}
+
+class SegmentCommitTest : public EngineTest {
+ protected:
+  void SetUp() override {
+    ModelConfig config = *PresetConfig("infini-tiny");
+    config.infini.segment = 100;
+    ASSERT_THAT(WriteRandomModel(config, 1, model_dir_.path()), IsOk());
+    StartEngine({.threads = 2});
+  }
+};
+
+TEST_F(SegmentCommitTest, ItsTokensAreCountedOnce) {
+  Create("s");
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(129, 'a')), IsOk());
+  absl::StatusOr<SegmentCommit> commit = CommitSegment(*engine_, "s");
+  ASSERT_THAT(commit, IsOk());
+  EXPECT_EQ(commit->position, 130);  // with the token that begins a history
+  EXPECT_EQ(commit->segment_tokens, 30);
+  commit = CommitSegment(*engine_, "s");
+  ASSERT_THAT(commit, IsOk());
+  EXPECT_EQ(commit->position, 130);
+  EXPECT_EQ(commit->segment_tokens, 0);
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(100, 'b')), IsOk());
+  EXPECT_EQ(CommitSegment(*engine_, "s")->segment_tokens, 0);
+}
+
+TEST_F(SegmentCommitTest, WhatFollowsDependsOnWhereItWas) {
+  const std::string text = "What was read before, and what comes behind it.";
+  const auto read = [&](const std::string& id, size_t commit_at,
+                        const std::vector<int64_t>& sizes) {
+    Create(id);
+    EXPECT_THAT(AppendAll(*engine_, id, text.substr(0, commit_at), sizes),
+                IsOk());
+    if (commit_at < text.size()) {
+      EXPECT_THAT(CommitSegment(*engine_, id), IsOk());
+      EXPECT_THAT(AppendAll(*engine_, id, text.substr(commit_at), sizes),
+                  IsOk());
+    }
+    return Describe(*engine_, id)->state_digest;
+  };
+  const std::string wanted = read("a", 20, {});
+  EXPECT_EQ(read("b", 20, {1, 3}), wanted);
+  EXPECT_NE(read("c", 21, {}), wanted);
+  EXPECT_NE(read("d", text.size(), {}), wanted);
+}
+
+TEST_F(SegmentCommitTest, ItWaitsForItsTurn) {
+  Create("s");
+  ASSERT_THAT(AppendAll(*engine_, "s", "abc"), IsOk());
+  ProgressWaiter waiter;
+  // Unread, it goes on for as long as it may.
+  const auto generation = *engine_->Generate(
+      {.session = "s", .max_tokens = 100000, .ignore_eos = true}, &waiter);
+  EXPECT_THAT(CommitSegment(*engine_, "s"), HasReason("SESSION_BUSY"));
+}
+
 TEST_F(EngineTest, ResetEmptiesASession) {
   Create("s");
   Create("fresh");

@@ -254,6 +254,13 @@ class FakeEngine final : public Engine {
     }
     done(session);
   }
+  void CommitSegment(
+      const std::string& id, const std::string& /*uid*/,
+      std::function<void(absl::StatusOr<SegmentCommit>)> done) override {
+    const absl::StatusOr<SessionInfo> session = GetSession(id);
+    if (!session.ok()) return done(session.status());
+    done(SegmentCommit{.position = session->position, .segment_tokens = 3});
+  }
   std::vector<SessionInfo> ListSessions(
       const std::string& after, int64_t limit,
       const SessionFilter& filter) const override {

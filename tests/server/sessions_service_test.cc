@@ -166,11 +166,11 @@ TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
   EXPECT_THAT(import->Finish().error_message(), HasSubstr("ImportSession"));
 }
 
-TEST_F(SessionsServiceTest, ASegmentIsCommittedWhereThereAreSegments) {
+TEST_F(SessionsServiceTest, ASegmentOfASessionIsCommitted) {
   v1::CommitSegmentRequest request;
   v1::CommitSegmentResponse reply;
   for (const auto& [session, code] :
-       {std::pair("sessions/alice", grpc::StatusCode::UNIMPLEMENTED),
+       {std::pair("sessions/alice", grpc::StatusCode::OK),
         std::pair("sessions/nobody", grpc::StatusCode::NOT_FOUND),
         std::pair("alice", grpc::StatusCode::INVALID_ARGUMENT)}) {
     request.set_session(session);
@@ -178,6 +178,7 @@ TEST_F(SessionsServiceTest, ASegmentIsCommittedWhereThereAreSegments) {
     EXPECT_EQ(memory_->CommitSegment(&call, request, &reply).error_code(),
               code);
   }
+  EXPECT_EQ(reply.segment_tokens(), 3);
 }
 
 TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {

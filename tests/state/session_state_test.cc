@@ -207,6 +207,38 @@ TEST_F(SessionStateTest, UnitsInARowGoBackAndForthBetweenTheBuffers) {
 }
 
 #ifndef NDEBUG
+TEST_F(SessionStateTest, APartLongerThanABlockStartsOverInFront) {
+  constexpr int64_t kRows = 3 * kBlock;
+  const auto layout = std::make_shared<StateLayout>(
+      StateSpec{.layers = {{{.name = "open",
+                             .kind = PartKind::kAppended,
+                             .rows = kRows,
+                             .row_floats = 16}}},
+                .hidden_floats = 16,
+                .block_tokens = kBlock});
+  EXPECT_EQ(layout->room(0, 0), kRows);
+  EXPECT_EQ(layout->room(0, 1), kBlock);
+  EXPECT_EQ(layout->total_floats(), (kRows + kBlock + 2) * 16);
+  const auto state = *SessionState::Create(layout);
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < kRows; ++i) AppendRow(*state, 0, 1.0f);
+    state->Commit();
+    Replace(*state, 0, 2.0f, kBlock - 1);
+    AppendRow(*state, 0, 3.0f);
+    state->Abandon();
+    EXPECT_THAT(Contents(*state, 0), Each(1.0f));
+    Replace(*state, 0, 2.0f, 1);
+    state->Commit();
+    EXPECT_EQ(state->rows(0), 1);
+    AppendRow(*state, 0, 2.0f);
+    state->Commit();
+    EXPECT_EQ(state->rows(0), 2);
+    EXPECT_THAT(Contents(*state, 0), Each(2.0f));
+    Replace(*state, 0, 0.0f, 0);
+    state->Commit();
+  }
+}
+
 TEST_F(SessionStateTest, GoingBeyondAPartEndsADebugBuild) {
   EXPECT_DEATH(state_->Append(kFactors, 5), "check failed");
   EXPECT_DEATH(state_->Replace(kWeights, 4), "check failed");

@@ -82,15 +82,17 @@ class Infini final : public SequenceMixer {
     backend.Matmul(pass.path, *weights_.o_proj, out, y);
   }
 
-  bool CommitSegment(Backend& backend, int64_t first_part,
+  bool commits_segments() const override { return true; }
+  int64_t open_tokens(int64_t first_part,
+                      const SessionState& state) const override {
+    return state.rows(first_part + int64_t(InfiniPart::kOpen));
+  }
+  void CommitSegment(Backend& backend, int64_t first_part,
                      SessionState& state) const override {
-    const InfiniSlice slice = StateSlice(first_part, state);
-    if (slice.slot > 0) {
-      backend.CloseInfiniSegment(params(), slice);
-      state.Replace(first_part + int64_t(InfiniPart::kMemory), memory_rows());
-      state.Replace(first_part + int64_t(InfiniPart::kOpen), 0);
-    }
-    return true;
+    if (open_tokens(first_part, state) == 0) return;
+    backend.CloseInfiniSegment(params(), StateSlice(first_part, state));
+    state.Replace(first_part + int64_t(InfiniPart::kMemory), memory_rows());
+    state.Replace(first_part + int64_t(InfiniPart::kOpen), 0);
   }
 
   InfiniParams params() const {

@@ -85,13 +85,17 @@ class SequenceMixer {
   virtual void Forward(const Pass& pass, int64_t first_part, ConstRows h,
                        Rows y) const = 0;
 
-  // Writes what an open segment holds into the memory before the segment is
-  // full, in the state's open unit. False if this mixer has nothing that
-  // could be written early.
-  virtual bool CommitSegment(Backend& /*backend*/, int64_t /*first_part*/,
-                             SessionState& /*state*/) const {
-    return false;
+  // Whether the memory is written a segment at a time, and an open segment
+  // can be written before it is full.
+  virtual bool commits_segments() const { return false; }
+  // Tokens of the open segment.
+  virtual int64_t open_tokens(int64_t /*first_part*/,
+                              const SessionState& /*state*/) const {
+    return 0;
   }
+  // Writes the open segment, in the state's open unit.
+  virtual void CommitSegment(Backend& /*backend*/, int64_t /*first_part*/,
+                             SessionState& /*state*/) const {}
 };
 
 }  // namespace mneme

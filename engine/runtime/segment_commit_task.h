@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_SEGMENT_COMMIT_TASK_H_
+#define MNEME_ENGINE_RUNTIME_SEGMENT_COMMIT_TASK_H_
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
+#include "engine/runtime/task.h"
+
+namespace mneme {
+
+// An early commit of a session's open memory segment: an Ask, then a pass that
+// writes the segment.
+class SegmentCommitTask final : public Task {
+ public:
+  // `done` is called once, without a lock held, from the scheduler's thread.
+  SegmentCommitTask(
+      std::shared_ptr<const Model> model,
+      std::function<void(const Task&, absl::StatusOr<SegmentCommit>)> done)
+      : model_(std::move(model)), report_(std::move(done)) {}
+
+  bool commits() const override { return true; }
+  SessionActivity activity() const override {
+    return SessionActivity::kCommittingSegment;
+  }
+  void Begin() override {}
+  Demand Plan(SessionState& state, HistorySink& history) override;
+  bool done() const override;
+  void OnLogits(ConstRows /*logits*/) override {}
+  void OnCommitted(SessionState& state, HistorySink& history) override;
+  void Fail(const absl::Status& status, const HistorySink& history,
+            int64_t position) override;
+  void Cancel() override;
+  void Notify() override;
+
+ private:
+  void Finish(absl::StatusOr<SegmentCommit> outcome)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!outcome_.has_value()) outcome_ = std::move(outcome);
+  }
+
+  const std::shared_ptr<const Model> model_;
+  const std::function<void(const Task&, absl::StatusOr<SegmentCommit>)> report_;
+
+  mutable absl::Mutex mutex_;
+  int64_t segment_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool committed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::optional<absl::StatusOr<SegmentCommit>> outcome_
+      ABSL_GUARDED_BY(mutex_);
+  bool reported_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_SEGMENT_COMMIT_TASK_H_
