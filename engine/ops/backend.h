@@ -63,6 +63,12 @@ class Matrix {
   const int64_t bytes_;
 };
 
+// Which numbers of a head turn together.
+enum class RotationPairs {
+  kHalves,      // m and m + head_dim / 2
+  kNeighbours,  // 2m and 2m + 1
+};
+
 // A depthwise causal convolution with bias.
 struct CausalConvParams {
   int64_t taps = 0;               // k >= 1
@@ -190,7 +196,43 @@ struct InfiniInputs {
   ConstRows k, v;  // [rows, kv_heads * head_dim]
 };
 
-using MixerParams = std::variant<TttParams, InfiniParams>;
+// Causal softmax attention to the newest tokens, and to the first few.
+struct AttentionParams {
+  int64_t heads = 0;     // of queries
+  int64_t kv_heads = 0;  // of keys and values; divides heads
+  int64_t head_dim = 0;
+  int64_t window = 0;  // newest tokens that one sees, itself included; >= 1
+  int64_t sinks = 0;   // first tokens that all see
+  float scale = 0;     // of q·k
+
+  // Of one token: the keys of all kv heads, then their values.
+  int64_t token_floats() const { return 2 * kv_heads * head_dim; }
+  // Older tokens that the next one sees in its window.
+  int64_t kept() const { return window - 1; }
+};
+
+// Consecutive rows of one session in an attention layer. Their keys and values
+// are written to `ring`, and the first of a session also to `sinks`.
+struct AttentionSlice {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t position = 0;    // of the first row
+  float* ring = nullptr;   // [ring_rows, token_floats]: position p lies in row
+                           // p mod ring_rows
+  int64_t ring_rows = 0;   // >= kept() + rows
+  float* sinks = nullptr;  // [sinks, token_floats]
+};
+
+// The operands of an attention layer: one row per token of all slices, rotated
+// or whatever else makes them know their positions.
+struct AttentionInputs {
+  ConstRows q;      // [rows, heads * head_dim]
+  ConstRows k, v;   // [rows, kv_heads * head_dim]
+  ConstRows far_q;  // as q, for the sinks once they are out of the window;
+                    // with sinks only
+};
+
+using MixerParams = std::variant<TttParams, InfiniParams, AttentionParams>;
 
 // What loading a model asks of a backend.
 class Preparer {
@@ -275,6 +317,22 @@ class Backend : public Preparer {
   // room for more. REQUIRES: rows is 0.
   virtual void CloseInfiniSegment(const InfiniParams& params,
                                   const InfiniSlice& slice) = 0;
+
+  // out [rows, heads * head_dim] = softmax(scale q·k) v over what each token
+  // sees of its own slice, the slice's ring and its sinks.
+  // Vaswani et al. 2017, arXiv:1706.03762, equation 1; sinks: Xiao et al.
+  // 2023, arXiv:2309.17453, section 3.2.
+  virtual void Attention(ComputePath path, const AttentionParams& params,
+                         const AttentionInputs& inputs,
+                         absl::Span<const AttentionSlice> slices, Rows out) = 0;
+
+  // The pairs of each head of x turned by the angles of its row; x is
+  // [rows, heads * head_dim], and cosines and sines [rows, head_dim / 2].
+  virtual void Rotate(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+                      int64_t head_dim, Rows x) = 0;
+
+  // x += bias, [cols], in every row.
+  virtual void AddBias(absl::Span<const float> bias, Rows x) = 0;
 
   // Waits until all of the above has happened. INTERNAL or
   // RESOURCE_EXHAUSTED if any of it failed since the last call: then nothing

@@ -69,6 +69,18 @@ class FaultBackend final : public Backend {
               Rows out) override {
     inner_->Infini(path, params, inputs, slices, out);
   }
+  void Attention(ComputePath path, const AttentionParams& params,
+                 const AttentionInputs& inputs,
+                 absl::Span<const AttentionSlice> slices, Rows out) override {
+    inner_->Attention(path, params, inputs, slices, out);
+  }
+  void Rotate(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+              int64_t head_dim, Rows x) override {
+    inner_->Rotate(pairs, cosines, sines, head_dim, x);
+  }
+  void AddBias(absl::Span<const float> bias, Rows x) override {
+    inner_->AddBias(bias, x);
+  }
   void CloseInfiniSegment(const InfiniParams& params,
                           const InfiniSlice& slice) override {
     inner_->CloseInfiniSegment(params, slice);

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/base/check.h"
 #include "engine/base/thread_pool.h"
+#include "engine/ops/cpu/attention.h"
 #include "engine/ops/cpu/block_product.h"
 #include "engine/ops/cpu/infini.h"
 #include "engine/ops/cpu/row_kernels.h"
@@ -218,6 +219,34 @@ class CpuBackend final : public Backend {
     Split(pieces, work, [&](int64_t i, int worker) {
       cpu::InfiniHead(path, params, inputs, slices[i / params.kv_heads],
                       i % params.kv_heads, scratch(worker), out);
+    });
+  }
+
+  void Attention(ComputePath path, const AttentionParams& params,
+                 const AttentionInputs& inputs,
+                 absl::Span<const AttentionSlice> slices, Rows out) override {
+    const int64_t pieces =
+        static_cast<int64_t>(slices.size()) * params.kv_heads;
+    const int64_t work =
+        inputs.q.rows * params.heads * params.window * params.head_dim;
+    Split(pieces, work, [&](int64_t i, int worker) {
+      cpu::AttentionHead(path, params, inputs, slices[i / params.kv_heads],
+                         i % params.kv_heads, scratch(worker), out);
+    });
+  }
+
+  void Rotate(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+              int64_t head_dim, Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::RotateRows(pairs, Slice(cosines, first, count),
+                      Slice(sines, first, count), head_dim,
+                      Slice(x, first, count));
+    });
+  }
+
+  void AddBias(absl::Span<const float> bias, Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::AddBiasRows(bias.data(), Slice(x, first, count));
     });
   }
 

@@ -127,22 +127,11 @@ class InfiniKernel {
   int64_t key_column() const { return kv_head_ * dim_; }
   int64_t value_column() const { return (params_.kv_heads + kv_head_) * dim_; }
 
-  // y = the pairs (m, m + dim / 2) of x turned by the angles of `slot`, or
-  // back if `direction` is -1.
+  // Turns x by the angles of `slot`, or back if `direction` is -1.
   void Rotate(int64_t slot, float direction, const float* x, float* y) const {
-    const F32 d;
     const int64_t half = dim_ / 2;
-    const float* cosines = params_.rope_cos + slot * half;
-    const float* sines = params_.rope_sin + slot * half;
-    const VF32 sign = hn::Set(d, direction);
-    ForEachVector(half, [&](int64_t m, auto load, auto store) HWY_ATTR {
-      const VF32 a = load(x + m);
-      const VF32 b = load(x + half + m);
-      const VF32 c = load(cosines + m);
-      const VF32 s = hn::Mul(sign, load(sines + m));
-      store(hn::NegMulAdd(b, s, hn::Mul(a, c)), y + m);
-      store(hn::MulAdd(a, s, hn::Mul(b, c)), y + half + m);
-    });
+    RotateHalves(params_.rope_cos + slot * half, params_.rope_sin + slot * half,
+                 direction, half, x, y);
   }
 
   // y = ELU(x) + 1

@@ -163,6 +163,37 @@ void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
   }
 }
 
+void AddBiasRows(const float* bias, Rows x) {
+  for (int64_t row = 0; row < x.rows; ++row) {
+    float* out = x.row(row);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      store(hn::Add(load(out + i), load(bias + i)), out + i);
+    });
+  }
+}
+
+void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+                int64_t head_dim, Rows x) {
+  const int64_t half = head_dim / 2;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    const float* c = cosines.row(row);
+    const float* s = sines.row(row);
+    for (int64_t first = 0; first < x.cols; first += head_dim) {
+      float* head = x.row(row) + first;
+      if (pairs == RotationPairs::kHalves) {
+        RotateHalves(c, s, 1.0f, half, head, head);
+        continue;
+      }
+      for (int64_t m = 0; m < half; ++m) {
+        const float a = head[2 * m];
+        const float b = head[2 * m + 1];
+        head[2 * m] = a * c[m] - b * s[m];
+        head[2 * m + 1] = b * c[m] + a * s[m];
+      }
+    }
+  }
+}
+
 void LayerNormGateRows(const float* weight, const float* bias, float eps,
                        ConstRows gate, Rows x) {
   const F32 d;
@@ -211,6 +242,8 @@ HWY_EXPORT(RmsNormRows);
 HWY_EXPORT(AccumulateRows);
 HWY_EXPORT(SiluMulRows);
 HWY_EXPORT(ScaledSigmoidRows);
+HWY_EXPORT(AddBiasRows);
+HWY_EXPORT(RotateRows);
 HWY_EXPORT(LayerNormGateRows);
 HWY_EXPORT(CausalConvRow);
 HWY_EXPORT(CompiledTarget);
@@ -230,6 +263,13 @@ void SiluMulRows(ConstRows up, Rows gate) {
 }
 void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
   HWY_DYNAMIC_DISPATCH(ScaledSigmoidRows)(bias, scale, x);
+}
+void AddBiasRows(const float* bias, Rows x) {
+  HWY_DYNAMIC_DISPATCH(AddBiasRows)(bias, x);
+}
+void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+                int64_t head_dim, Rows x) {
+  HWY_DYNAMIC_DISPATCH(RotateRows)(pairs, cosines, sines, head_dim, x);
 }
 void LayerNormGateRows(const float* weight, const float* bias, float eps,
                        ConstRows gate, Rows x) {

@@ -23,6 +23,10 @@ void RmsNormRows(ConstRows x, const float* weight, float eps, Rows y);
 void AccumulateRows(ConstRows x, Rows y);
 void SiluMulRows(ConstRows up, Rows gate);
 void ScaledSigmoidRows(const float* bias, float scale, Rows x);
+void AddBiasRows(const float* bias, Rows x);
+// As Backend::Rotate; all three have the same rows.
+void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+                int64_t head_dim, Rows x);
 void LayerNormGateRows(const float* weight, const float* bias, float eps,
                        ConstRows gate, Rows x);
 

@@ -105,6 +105,23 @@ HWY_INLINE VF32 GeluTanhDerivative(F32 d, VF32 x) {
                         hn::Add(s, bend));
 }
 
+// y = the pairs (m, m + half) of x turned by angles, or back if `direction` is
+// -1. y may be x.
+HWY_INLINE void RotateHalves(const float* cosines, const float* sines,
+                             float direction, int64_t half, const float* x,
+                             float* y) {
+  const F32 d;
+  const VF32 sign = hn::Set(d, direction);
+  ForEachVector(half, [&](int64_t m, auto load, auto store) HWY_ATTR {
+    const VF32 a = load(x + m);
+    const VF32 b = load(x + half + m);
+    const VF32 c = load(cosines + m);
+    const VF32 s = hn::Mul(sign, load(sines + m));
+    store(hn::NegMulAdd(b, s, hn::Mul(a, c)), y + m);
+    store(hn::MulAdd(a, s, hn::Mul(b, c)), y + half + m);
+  });
+}
+
 struct Moments {
   float mean = 0;
   float variance = 0;  // biased

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ops/reference/attention.h"
 #include "engine/ops/reference/gelu.h"
 #include "engine/ops/reference/infini.h"
 #include "engine/ops/reference/ttt.h"
@@ -162,6 +163,39 @@ class ReferenceBackend final : public Backend {
               Rows out) override {
     for (const InfiniSlice& slice : slices) {
       reference::InfiniSliceByToken(params, inputs, slice, out);
+    }
+  }
+
+  void Attention(ComputePath, const AttentionParams& params,
+                 const AttentionInputs& inputs,
+                 absl::Span<const AttentionSlice> slices, Rows out) override {
+    for (const AttentionSlice& slice : slices) {
+      reference::AttentionSliceByToken(params, inputs, slice, out);
+    }
+  }
+
+  void Rotate(RotationPairs pairs, ConstRows cosines, ConstRows sines,
+              int64_t head_dim, Rows x) override {
+    const int64_t half = head_dim / 2;
+    const bool halves = pairs == RotationPairs::kHalves;
+    for (int64_t row = 0; row < x.rows; ++row) {
+      for (int64_t first = 0; first < x.cols; first += head_dim) {
+        for (int64_t m = 0; m < half; ++m) {
+          float& a = x.row(row)[first + (halves ? m : 2 * m)];
+          float& b = x.row(row)[first + (halves ? m + half : 2 * m + 1)];
+          const double c = cosines.row(row)[m];
+          const double s = sines.row(row)[m];
+          const double turned = a * c - b * s;
+          b = static_cast<float>(b * c + a * s);
+          a = static_cast<float>(turned);
+        }
+      }
+    }
+  }
+
+  void AddBias(absl::Span<const float> bias, Rows x) override {
+    for (int64_t row = 0; row < x.rows; ++row) {
+      for (int64_t c = 0; c < x.cols; ++c) x.row(row)[c] += bias[c];
     }
   }
 

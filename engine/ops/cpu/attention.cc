@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Windowed attention with sinks, one kv head at a time. What a token sees is
+// in engine/ops/reference/attention.cc.
+//
+// What the rows of a call see lies in a few runs of consecutive tokens: the
+// sinks, the ring's older tokens in one or two runs, and the rows themselves.
+// On the step path a row is computed alone, run after run. On the block path
+// the scores of all rows form one matrix, a row per seen token and a column
+// per query, so that a softmax goes over vectors of queries; what a query does
+// not see of it is masked.
+//
+// Every sum over tokens goes in their order, whatever runs they lie in, and
+// ends before what later tokens brought.
+#include "engine/ops/cpu/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "engine/ops/cpu/scratch_plan.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/ops/cpu/attention.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h, as Highway wants it.
+#include "engine/ops/cpu/simd-inl.h"
+#include "engine/ops/cpu/small_product-inl.h"
+#include "hwy/highway.h"
+
+namespace mneme::cpu {
+#ifndef MNEME_ENGINE_OPS_CPU_ATTENTION_ONCE
+#define MNEME_ENGINE_OPS_CPU_ATTENTION_ONCE
+
+// Where the scratch of a kv head lies, in floats from its start.
+struct AttentionScratch : ScratchPlan {
+  AttentionScratch(const AttentionParams& params, int64_t rows) {
+    const int64_t pitch = RoundToLine(rows);
+    queries_t = Take(params.head_dim * pitch);
+    far_t = Take(params.sinks > 0 ? params.head_dim * pitch : 0);
+    scores = Take((params.sinks + params.kept() + rows) * pitch);
+    attended = Take(rows * RoundToLine(params.head_dim));
+    sums = Take(rows);
+  }
+
+  int64_t queries_t = 0;  // [head_dim, rows], scaled; a step: [head_dim]
+  int64_t far_t = 0;      // likewise
+  int64_t scores = 0;     // [seen tokens, rows]; a step: [seen tokens]
+  int64_t attended = 0;   // [rows, head_dim]
+  int64_t sums = 0;       // [rows], of a softmax
+};
+
+#endif
+}  // namespace mneme::cpu
+
+HWY_BEFORE_NAMESPACE();
+namespace mneme::cpu {
+namespace HWY_NAMESPACE {
+
+// Consecutive tokens with their keys and values.
+struct Run {
+  int64_t first = 0;  // position
+  int64_t count = 0;
+  const float* keys = nullptr;
+  const float* values = nullptr;
+  int64_t stride = 0;
+  bool far = false;  // the sinks'
+};
+
+class AttentionKernel {
+ public:
+  AttentionKernel(const AttentionParams& params, const AttentionInputs& inputs,
+                  const AttentionSlice& slice, int64_t kv_head, int64_t rows,
+                  float* scratch, Rows out)
+      : params_(params),
+        inputs_(inputs),
+        slice_(slice),
+        kv_head_(kv_head),
+        group_(params.heads / params.kv_heads),
+        dim_(params.head_dim),
+        pitch_(RoundToLine(rows)),
+        out_(out) {
+    const AttentionScratch places(params, rows);
+    queries_t_ = scratch + places.queries_t;
+    far_t_ = scratch + places.far_t;
+    scores_ = scratch + places.scores;
+    attended_ = scratch + places.attended;
+    sums_ = scratch + places.sums;
+  }
+
+  void RunSteps() {
+    for (int64_t row = 0; row < slice_.rows; ++row) {
+      Keep(row);
+      const int64_t position = slice_.position + row;
+      FindRuns(position, position, position + 1);
+      for (int64_t i = 0; i < group_; ++i) Step(kv_head_ * group_ + i, row);
+    }
+  }
+
+  void RunBlock() {
+    // Into rows of the ring that none of them sees.
+    for (int64_t row = 0; row < slice_.rows; ++row) Keep(row);
+    FindRuns(slice_.position, slice_.position + slice_.rows - 1,
+             slice_.position);
+    runs_[run_count_++] = {
+        .first = slice_.position,
+        .count = slice_.rows,
+        .keys = inputs_.k.row(slice_.first_row) + kv_head_ * dim_,
+        .values = inputs_.v.row(slice_.first_row) + kv_head_ * dim_,
+        .stride = inputs_.k.stride};
+    for (int64_t i = 0; i < group_; ++i) Block(kv_head_ * group_ + i);
+  }
+
+ private:
+  int64_t key_column() const { return kv_head_ * dim_; }
+  int64_t value_column() const { return (params_.kv_heads + kv_head_) * dim_; }
+
+  // The head's key and value of a row, into the ring and the sinks.
+  void Keep(int64_t row) const {
+    const int64_t position = slice_.position + row;
+    const float* k = inputs_.k.row(slice_.first_row + row) + kv_head_ * dim_;
+    const float* v = inputs_.v.row(slice_.first_row + row) + kv_head_ * dim_;
+    const auto keep = [&](float* token) {
+      std::copy_n(k, dim_, token + key_column());
+      std::copy_n(v, dim_, token + value_column());
+    };
+    keep(slice_.ring + position % slice_.ring_rows * params_.token_floats());
+    if (position < params_.sinks) {
+      keep(slice_.sinks + position * params_.token_floats());
+    }
+  }
+
+  // The first token that one at `position` has in its window.
+  int64_t WindowBegin(int64_t position) const {
+    return std::max<int64_t>(0, position - params_.kept());
+  }
+
+  // The runs of kept tokens before `end` that those at `first` to `last` may
+  // see.
+  void FindRuns(int64_t first, int64_t last, int64_t end) {
+    run_count_ = 0;
+    const int64_t sinks = std::min(params_.sinks, WindowBegin(last));
+    if (sinks > 0) {
+      AddRun(0, sinks, slice_.sinks);
+      runs_[0].far = true;
+    }
+    const int64_t begin = WindowBegin(first);
+    const int64_t ring_begin = begin % slice_.ring_rows;
+    const int64_t first_count =
+        std::min(end - begin, slice_.ring_rows - ring_begin);
+    if (first_count > 0) {
+      AddRun(begin, first_count,
+             slice_.ring + ring_begin * params_.token_floats());
+    }
+    if (begin + first_count < end) {
+      AddRun(begin + first_count, end - begin - first_count, slice_.ring);
+    }
+  }
+
+  void AddRun(int64_t first, int64_t count, const float* tokens) {
+    runs_[run_count_++] = {.first = first,
+                           .count = count,
+                           .keys = tokens + key_column(),
+                           .values = tokens + value_column(),
+                           .stride = params_.token_floats()};
+  }
+
+  void Scale(const float* x, float* y) const {
+    const F32 d;
+    const VF32 scale = hn::Set(d, params_.scale);
+    ForEachVector(dim_, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      store(hn::Mul(scale, load(x + i)), y + i);
+    });
+  }
+
+  void Step(int64_t head, int64_t row) {
+    const F32 d;
+    const int64_t line = slice_.first_row + row;
+    Scale(inputs_.q.row(line) + head * dim_, queries_t_);
+    if (params_.sinks > 0) {
+      Scale(inputs_.far_q.row(line) + head * dim_, far_t_);
+    }
+    int64_t seen = 0;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      const Run& run = runs_[r];
+      Dots({run.keys, run.stride}, run.count, dim_,
+           run.far ? far_t_ : queries_t_, scores_ + seen);
+      seen += run.count;
+    }
+    const VF32 highest = hn::Set(d, *std::max_element(scores_, scores_ + seen));
+    ForEachVector(seen, [&](int64_t s, auto load, auto store) HWY_ATTR {
+      store(hn::Exp(d, hn::Sub(load(scores_ + s), highest)), scores_ + s);
+    });
+    VF32 sums = hn::Zero(d);
+    ForEachVector(seen, [&](int64_t s, auto load, auto) HWY_ATTR {
+      sums = hn::Add(sums, load(scores_ + s));
+    });
+    std::fill_n(attended_, dim_, 0.0f);
+    seen = 0;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      const Run& run = runs_[r];
+      AddProduct({scores_ + seen, 0, 1}, 1, {run.values, run.stride}, run.count,
+                 {attended_, dim_}, dim_);
+      seen += run.count;
+    }
+    Write(attended_, hn::GetLane(hn::SumOfLanes(d, sums)), line, head);
+  }
+
+  void Write(const float* attended, float sum, int64_t line,
+             int64_t head) const {
+    const F32 d;
+    const VF32 inverse = hn::Set(d, 1.0f / sum);
+    float* to = out_.row(line) + head * dim_;
+    ForEachVector(dim_, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      store(hn::Mul(inverse, load(attended + i)), to + i);
+    });
+  }
+
+  void Block(int64_t head) {
+    TurnQueries(inputs_.q, head, queries_t_);
+    if (params_.sinks > 0) TurnQueries(inputs_.far_q, head, far_t_);
+    int64_t seen = 0;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      const Run& run = runs_[r];
+      float* scores = scores_ + seen * pitch_;
+      std::fill_n(scores, run.count * pitch_, 0.0f);
+      AddProduct({run.keys, run.stride, 1}, run.count,
+                 {run.far ? far_t_ : queries_t_, pitch_}, dim_,
+                 {scores, pitch_}, slice_.rows);
+      for (int64_t s = 0; s < run.count; ++s) {
+        Mask(run, run.first + s, scores + s * pitch_);
+      }
+      seen += run.count;
+    }
+    Softmax(seen);
+    const int64_t width = RoundToLine(dim_);
+    std::fill_n(attended_, slice_.rows * width, 0.0f);
+    seen = 0;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      const Run& run = runs_[r];
+      const Left scores = {scores_ + seen * pitch_, 1, pitch_};
+      const Right values = {run.values, run.stride};
+      if (r + 1 < run_count_) {
+        AddProduct(scores, slice_.rows, values, run.count, {attended_, width},
+                   dim_);
+      } else {  // the rows themselves
+        AddTriangularProduct(scores, slice_.rows, values, 1, {attended_, width},
+                             dim_);
+      }
+      seen += run.count;
+    }
+    for (int64_t row = 0; row < slice_.rows; ++row) {
+      Write(attended_ + row * width, sums_[row], slice_.first_row + row, head);
+    }
+  }
+
+  // to [head_dim, rows] = the scaled queries of a head, transposed.
+  void TurnQueries(ConstRows q, int64_t head, float* to) const {
+    for (int64_t row = 0; row < slice_.rows; ++row) {
+      const float* from = q.row(slice_.first_row + row) + head * dim_;
+      for (int64_t i = 0; i < dim_; ++i) {
+        to[i * pitch_ + row] = params_.scale * from[i];
+      }
+    }
+  }
+
+  // Of a token's scores, one per row, those of rows that do not see it.
+  void Mask(const Run& run, int64_t token, float* scores) const {
+    // From this row on the window is behind it.
+    const int64_t passed = token + params_.window - slice_.position;
+    int64_t begin = 0;
+    int64_t end = slice_.rows;
+    if (run.far) {
+      begin = std::clamp<int64_t>(passed, 0, slice_.rows);
+    } else {
+      begin = std::max<int64_t>(0, token - slice_.position);
+      end = std::min(end, passed);
+    }
+    constexpr float kUnseen = -std::numeric_limits<float>::infinity();
+    std::fill(scores, scores + begin, kUnseen);
+    std::fill(scores + end, scores + slice_.rows, kUnseen);
+  }
+
+  // scores = e^(score - the row's highest), and sums of them.
+  void Softmax(int64_t seen) {
+    const F32 d;
+    ForEachVector(slice_.rows, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      VF32 highest = load(scores_ + i);
+      for (int64_t s = 1; s < seen; ++s) {
+        highest = hn::Max(highest, load(scores_ + s * pitch_ + i));
+      }
+      VF32 sum = hn::Zero(d);
+      for (int64_t s = 0; s < seen; ++s) {
+        float* score = scores_ + s * pitch_ + i;
+        const VF32 e = hn::Exp(d, hn::Sub(load(score), highest));
+        sum = hn::Add(sum, e);
+        store(e, score);
+      }
+      store(sum, sums_ + i);
+    });
+  }
+
+  const AttentionParams& params_;
+  const AttentionInputs& inputs_;
+  const AttentionSlice& slice_;
+  const int64_t kv_head_;
+  const int64_t group_;
+  const int64_t dim_;
+  const int64_t pitch_;
+  const Rows out_;
+  Run runs_[4];
+  int64_t run_count_ = 0;
+  float* queries_t_;  // as in AttentionScratch
+  float* far_t_;
+  float* scores_;
+  float* attended_;
+  float* sums_;
+};
+
+void AttentionHead(ComputePath path, const AttentionParams& params,
+                   const AttentionInputs& inputs, const AttentionSlice& slice,
+                   int64_t kv_head, float* scratch, Rows out) {
+  const bool step = path == ComputePath::kStep;
+  AttentionKernel kernel(params, inputs, slice, kv_head, step ? 1 : slice.rows,
+                         scratch, out);
+  if (step) {
+    kernel.RunSteps();
+  } else {
+    kernel.RunBlock();
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mneme::cpu {
+
+HWY_EXPORT(AttentionHead);
+
+int64_t ScratchFloats(const AttentionParams& params, int64_t rows) {
+  return AttentionScratch(params, rows).floats;
+}
+
+void AttentionHead(ComputePath path, const AttentionParams& params,
+                   const AttentionInputs& inputs, const AttentionSlice& slice,
+                   int64_t kv_head, float* scratch, Rows out) {
+  HWY_DYNAMIC_DISPATCH(AttentionHead)
+  (path, params, inputs, slice, kv_head, scratch, out);
+}
+
+}  // namespace mneme::cpu
+#endif  // HWY_ONCE
