@@ -13,6 +13,14 @@
 #include "engine/ops/reference/reference_backend.h"
 
 namespace mneme {
+namespace {
+
+absl::Status Draining() {
+  return WithReason(absl::UnavailableError("the server is draining"),
+                    {.reason = "DRAINING", .metadata = {}});
+}
+
+}  // namespace
 
 std::string EngineImpl::RandomHex(int words) {
   absl::MutexLock lock(&mutex_);
@@ -32,9 +40,7 @@ absl::Status EngineImpl::Rejected(const std::string& model,
 
 absl::Status EngineImpl::CheckAdmitting() const {
   absl::MutexLock lock(&mutex_);
-  if (!draining_) return absl::OkStatus();
-  return WithReason(absl::UnavailableError("the server is draining"),
-                    {.reason = "DRAINING", .metadata = {}});
+  return draining_ ? Draining() : absl::OkStatus();
 }
 
 absl::Status EngineImpl::SetSessionMemory(int64_t bytes) {
@@ -78,7 +84,8 @@ int64_t EngineImpl::Drain(absl::Time deadline) {
   }
   const std::vector<std::shared_ptr<Task>> left = tasks_.AwaitNone(deadline);
   for (const std::shared_ptr<Task>& task : left) {
-    task->Cancel();
+    task->Abort(Draining(), Task::AbortIf::kWaiting);
+    task->Cancel();  // if it is at work
     WakeLane(scheduler_, *task);
   }
   return static_cast<int64_t>(left.size());

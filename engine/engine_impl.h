@@ -112,11 +112,11 @@ class EngineImpl final : public Engine {
   absl::StatusOr<std::unique_ptr<Generation>> Attach(
       const Session& session, const GenerateOptions& options,
       StreamListener* listener);
-  // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
-  // `session`.
   absl::Status StartSegmentCommit(
       const std::string& id, const std::string& uid,
       const std::function<void(absl::StatusOr<SegmentCommit>)>& done);
+  // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
+  // `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task, std::string prompt,
                          int64_t scratch_bytes = 0, KeptReply kept = {});

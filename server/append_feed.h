@@ -22,7 +22,6 @@ class AppendFeed {
 
   // Becomes the session's writer. `listener` outlives it.
   absl::Status Open(const AppendOptions& options, StreamListener* listener);
-  bool is_open() const { return stream_ != nullptr; }
   // Before its reactor says the final status: the session is free then.
   void Close() { stream_.reset(); }
 

@@ -6,6 +6,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
+#include "server/status.h"
 
 namespace mneme::server {
 

@@ -80,12 +80,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
 
 GrpcServer::GrpcServer(const Options& options)
     : options_(options),
-      request_ids_({.clock = options.clock}),
+      request_ids_(std::make_shared<RequestIdTable>(
+          RequestIdTable::Options{.clock = options.clock})),
       operations_table_(options.clock),
       context_{.engine = options.engine,
                .metrics = options.metrics,
                .pump = &pump_,
-               .request_ids = &request_ids_,
+               .request_ids = request_ids_.get(),
                .operations = &operations_table_,
                .models = options.models,
                .clock = options.clock,

@@ -78,7 +78,7 @@ class GrpcServer {
   NodeContext node_;
   std::string admin_address_;
   StreamPump pump_;
-  RequestIdTable request_ids_;
+  const std::shared_ptr<RequestIdTable> request_ids_;
   OperationTable operations_table_;
   const ServiceContext context_;
   SessionsService sessions_;

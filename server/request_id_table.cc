@@ -78,8 +78,8 @@ void RequestIdTable::Once(const std::string& id, const std::string& method,
     }
   }
   if (first) {
-    work([this, id, reply](const absl::Status& outcome) {
-      Finish(id, outcome, *reply);
+    work([self = shared_from_this(), id, reply](const absl::Status& outcome) {
+      self->Finish(id, outcome, *reply);
     });
   } else {
     done(status);

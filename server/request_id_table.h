@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,8 +29,9 @@ std::string RequestDigest(const std::string& method,
                           const google::protobuf::Message& request);
 
 // Remembers the answers of requests that succeeded: each for `keep`, the
-// newest `max_bytes` of them. Thread-safe.
-class RequestIdTable {
+// newest `max_bytes` of them. Thread-safe. Shared, because work may end after
+// its server.
+class RequestIdTable : public std::enable_shared_from_this<RequestIdTable> {
  public:
   struct Options {
     absl::Duration keep = absl::Hours(24);

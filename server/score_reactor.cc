@@ -5,6 +5,7 @@
 
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
+#include "server/status.h"
 
 namespace mneme::server {
 namespace {

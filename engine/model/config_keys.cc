@@ -70,6 +70,16 @@ void KeyReader::Int(const char* key, int64_t min, int64_t max, int64_t& value) {
   value = found.get<int64_t>();
 }
 
+void KeyReader::IntOrNull(const char* key, int64_t min, int64_t max,
+                          int64_t& value) {
+  const auto found = object_.find(key);
+  if (found != object_.end() && found->is_null()) {
+    object_.erase(found);
+  } else {
+    Int(key, min, max, value);
+  }
+}
+
 void KeyReader::PositiveFloat(const char* key, float& value) {
   const json found = Take(key);
   if (found.is_discarded()) return;
@@ -136,7 +146,7 @@ absl::Status KeyReader::Finish() {
   if (!object_.empty()) {
     const auto item = object_.items().begin();
     return absl::InvalidArgumentError(absl::StrCat(
-        "config.json: \"", item.key(), "\" is ", ShowJson(item.value()),
+        "config.json: \"", where_, item.key(), "\" is ", ShowJson(item.value()),
         ", a key that this model type does not have"));
   }
   return absl::OkStatus();
@@ -144,8 +154,19 @@ absl::Status KeyReader::Finish() {
 
 void KeyReader::Wrong(const char* key, const json& found,
                       const std::string& wanted) {
-  status_.Update(absl::InvalidArgumentError(absl::StrCat(
-      "config.json: \"", key, "\" is ", ShowJson(found), ", want ", wanted)));
+  status_.Update(absl::InvalidArgumentError(
+      absl::StrCat("config.json: \"", where_, key, "\" is ", ShowJson(found),
+                   ", want ", wanted)));
+}
+
+void KeyReader::MustBeListOf(const char* key, const json& wanted) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  bool same = found.is_array();
+  for (const json& item : found) same = same && item == wanted;
+  if (!same) {
+    Wrong(key, found, absl::StrCat("a list of nothing but ", ShowJson(wanted)));
+  }
 }
 
 absl::Status Contradiction(const std::string& what) {

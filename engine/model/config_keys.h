@@ -23,10 +23,13 @@ inline constexpr int64_t kMaxVocabulary = kMaxDim * 16;
 // and a wrong value is kept for Finish.
 class KeyReader {
  public:
-  explicit KeyReader(nlohmann::json object) : object_(std::move(object)) {}
+  // `where` stands before the keys of an object inside another: "outer.".
+  explicit KeyReader(nlohmann::json object, std::string where = "")
+      : object_(std::move(object)), where_(std::move(where)) {}
 
   // `value` from `min` to `max`.
   void Int(const char* key, int64_t min, int64_t max, int64_t& value);
+  void IntOrNull(const char* key, int64_t min, int64_t max, int64_t& value);
   void PositiveFloat(const char* key, float& value);
   void Bool(const char* key, bool& value);
   // One of `choices`; `absent`, or else the first of them, if there is no key.
@@ -34,8 +37,26 @@ class KeyReader {
                      std::string_view absent = {});
   // A token id, a list of them, or null for none.
   void TokenIds(const char* key, std::vector<int32_t>& ids);
+  // What reads the keys of an object inside this one, whose errors then count
+  // as this one's; none if there is no such key, or null.
+  template <typename Read>
+  void Object(const char* key, const Read& read) {
+    nlohmann::json found = Take(key);
+    if (found.is_discarded() || found.is_null()) return;
+    if (!found.is_object()) return Wrong(key, found, "an object, or null");
+    KeyReader inner(std::move(found), where_ + key + ".");
+    read(inner);
+    Note(inner.Finish());
+  }
+  bool Has(const char* key) const { return object_.contains(key); }
+
   // A setting that this build computes in one way only.
   void MustBe(const char* key, const nlohmann::json& wanted);
+
+  // A list of nothing else.
+  void MustBeListOf(const char* key, const nlohmann::json& wanted);
+  // A setting that means nothing beside the others.
+  void Ignore(const char* key) { object_.erase(key); }
 
   // INVALID_ARGUMENT naming the first wrong key, the found and the wanted, or
   // a key that is left, unless it can not change a result.
@@ -47,7 +68,12 @@ class KeyReader {
   void Wrong(const char* key, const nlohmann::json& found,
              const std::string& wanted);
 
+  void Note(const absl::Status& status) {
+    if (status_.ok()) status_ = status;
+  }
+
   nlohmann::json object_;
+  const std::string where_;
   absl::Status status_;  // of the first wrong key
 };
 

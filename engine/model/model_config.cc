@@ -14,7 +14,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const Family* kFamilies[] = {&kTttFamily, &kInfiniLlamaFamily};
+constexpr int64_t kMaxHeadDim = 4096;
+
+constexpr const Family* kFamilies[] = {&kTttFamily,   &kInfiniLlamaFamily,
+                                       &kLlamaFamily, &kMistralFamily,
+                                       &kQwen2Family, &kQwen3Family};
 
 absl::StatusOr<const Family*> FindFamily(const json& object) {
   const auto type = object.find("model_type");
@@ -85,6 +89,29 @@ void ReadSizes(KeyReader& keys, ModelConfig& config) {
   keys.Int("num_attention_heads", 1, kMaxDim, config.heads);
   keys.PositiveFloat("rms_norm_eps", config.rms_norm_eps);
   keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
+}
+
+absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,
+                        int64_t head_dim) {
+  if (config.heads % kv_heads != 0) {
+    return Contradiction(absl::StrCat("\"num_attention_heads\" is ",
+                                      config.heads,
+                                      ", want a multiple of "
+                                      "\"num_key_value_heads\", ",
+                                      kv_heads));
+  }
+  if (head_dim < 2 || head_dim % 2 != 0 || head_dim > kMaxHeadDim) {
+    return Contradiction(absl::StrCat(
+        "\"head_dim\", or else \"hidden_size\" / \"num_attention_heads\", is ",
+        head_dim, ", want an even number for the rotation, from 2 to ",
+        kMaxHeadDim));
+  }
+  if (config.heads > kMaxDim / head_dim) {
+    return Contradiction(absl::StrCat(
+        "\"num_attention_heads\" is ", config.heads, ", want at most ",
+        kMaxDim / head_dim, " heads of ", head_dim));
+  }
+  return absl::OkStatus();
 }
 
 std::string ToConfigJson(const ModelConfig& config) {

@@ -14,7 +14,19 @@
 
 namespace mneme {
 
-enum class MixerType { kTtt, kInfini };
+enum class MixerType { kTtt, kInfini, kAttention };
+
+// By what angles positions turn the pairs of a head.
+struct RopeConfig {
+  float theta = 10000.0f;
+  std::string type = "default";  // or "linear", "llama3"
+  float factor = 1.0f;           // the angles of long waves are divided by it
+  // Of "llama3": what waves are long, by how often they fit in the length that
+  // the model was trained with at first.
+  float low_freq_factor = 1.0f;
+  float high_freq_factor = 4.0f;
+  int64_t original_positions = 8192;
+};
 
 // Settings of TTT layers. The defaults are those of the published 1.3B model.
 struct TttConfig {
@@ -34,6 +46,18 @@ struct InfiniConfig {
   std::string update_rule = "linear";  // or "linear_delta"
   float epsilon = 1e-10f;
   float rope_theta = 10000.0f;
+};
+
+// Settings of attention layers.
+struct AttentionConfig {
+  int64_t kv_heads = 32;
+  int64_t head_dim = 128;
+  int64_t window = 0;  // tokens that one sees, itself included
+  int64_t sinks = 0;   // first tokens that all see
+  RopeConfig rope;
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool qk_norm = false;  // RMSNorm of each query and key head
 };
 
 // What a family calls the tensors of a layer, behind "model.layers.N.".
@@ -65,6 +89,7 @@ struct ModelConfig {
   MixerType mixer = MixerType::kTtt;  // of every layer
   TttConfig ttt;
   InfiniConfig infini;
+  AttentionConfig attention;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   std::string tokenizer = "none";  // or "bytes", "sentencepiece"

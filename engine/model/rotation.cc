@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/rotation.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace mneme {
 
@@ -14,6 +16,28 @@ Rotation::Rotation(int64_t positions, int64_t head_dim, double theta) {
       sines.push_back(static_cast<float>(std::sin(angle)));
     }
   }
+}
+
+std::vector<double> RotationFrequencies(const RopeConfig& rope,
+                                        int64_t head_dim) {
+  std::vector<double> frequencies;
+  for (int64_t m = 0; m < head_dim / 2; ++m) {
+    const double exponent = -2.0 * double(m) / double(head_dim);
+    double frequency = std::pow(double{rope.theta}, exponent);
+    if (rope.type == "linear") frequency /= rope.factor;
+    if (rope.type == "llama3") {
+      // Waves that fit often stay, those that fit seldom grow longer, and
+      // between them one passes into the other.
+      const double low = rope.low_freq_factor;
+      const double high = rope.high_freq_factor;
+      const double fits =
+          double(rope.original_positions) * frequency / (2 * std::numbers::pi);
+      const double kept = std::clamp((fits - low) / (high - low), 0.0, 1.0);
+      frequency *= kept + (1 - kept) / rope.factor;
+    }
+    frequencies.push_back(frequency);
+  }
+  return frequencies;
 }
 
 }  // namespace mneme

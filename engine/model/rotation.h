@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/model/model_config.h"
+
 namespace mneme {
 
 // The angles of a rotary embedding: at position i, pair m of a head turns by
@@ -15,6 +17,10 @@ struct Rotation {
 
   Rotation(int64_t positions, int64_t head_dim, double theta);
 };
+
+// The angle by which one position turns each pair of a head: [head_dim / 2].
+std::vector<double> RotationFrequencies(const RopeConfig& rope,
+                                        int64_t head_dim);
 
 }  // namespace mneme
 

@@ -46,7 +46,9 @@ void CopyLane::EndTask() {
 
 Demand CopyLane::Plan() {
   if (task_->done()) return {};
-  const absl::Status refused = state_.ok() ? task_->aborted() : state_.status();
+  const absl::Status refused = state_.ok()
+                                   ? task_->aborted(/*waiting=*/!input_.idle())
+                                   : state_.status();
   if (!refused.ok()) {
     task_->Fail(refused, sink_, state_.ok() ? (*state_)->position() : 0);
     EndTask();

@@ -12,7 +12,7 @@
 namespace mneme {
 
 // What a state wants from the next pass: its whole tail computed, and some
-// logits.
+// logits, or its open memory segment written.
 struct Demand {
   enum class Kind {
     kNone,  // nothing now; it will ask to be woken

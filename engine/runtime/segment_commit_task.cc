@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/runtime/segment_commit_task.h"
 
+#include <utility>
+
 namespace mneme {
 
 Demand SegmentCommitTask::Plan(SessionState& state, HistorySink& /*history*/) {
@@ -8,8 +10,13 @@ Demand SegmentCommitTask::Plan(SessionState& state, HistorySink& /*history*/) {
   if (committed_) {
     Finish(SegmentCommit{.position = state.position(),
                          .segment_tokens = segment_tokens_});
+  } else if (cancelled_) {
+    Finish(absl::CancelledError("cancelled"));
   }
   if (outcome_.has_value()) return {};
+  // A full block before the Ask goes by the path it would have gone anyway.
+  if (state.tail_room() == 0) return ComputeTail(state);
+  planned_ = true;
   state.Ask();
   const int64_t tail = static_cast<int64_t>(state.tail().size());
   segment_tokens_ =
@@ -25,7 +32,7 @@ bool SegmentCommitTask::done() const {
 void SegmentCommitTask::OnCommitted(SessionState& /*state*/,
                                     HistorySink& /*history*/) {
   absl::MutexLock lock(&mutex_);
-  committed_ = true;  // told when the session is free for the next
+  committed_ = planned_;  // told when the session is free for the next
 }
 
 void SegmentCommitTask::Fail(const absl::Status& status,
@@ -37,7 +44,7 @@ void SegmentCommitTask::Fail(const absl::Status& status,
 
 void SegmentCommitTask::Cancel() {
   absl::MutexLock lock(&mutex_);
-  Finish(absl::CancelledError("cancelled"));
+  cancelled_ = true;
 }
 
 void SegmentCommitTask::Notify() {

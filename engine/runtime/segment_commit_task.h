@@ -2,6 +2,7 @@
 #ifndef MNEME_ENGINE_RUNTIME_SEGMENT_COMMIT_TASK_H_
 #define MNEME_ENGINE_RUNTIME_SEGMENT_COMMIT_TASK_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -18,7 +19,7 @@ namespace mneme {
 // writes the segment.
 class SegmentCommitTask final : public Task {
  public:
-  // `done` is called once, without a lock held, from the scheduler's thread.
+  // `done` is called once, without a lock held, from a thread of the engine.
   SegmentCommitTask(
       std::shared_ptr<const Model> model,
       std::function<void(const Task&, absl::StatusOr<SegmentCommit>)> done)
@@ -49,7 +50,9 @@ class SegmentCommitTask final : public Task {
 
   mutable absl::Mutex mutex_;
   int64_t segment_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool planned_ ABSL_GUARDED_BY(mutex_) = false;
   bool committed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   absl::optional<absl::StatusOr<SegmentCommit>> outcome_
       ABSL_GUARDED_BY(mutex_);
   bool reported_ ABSL_GUARDED_BY(mutex_) = false;

@@ -290,6 +290,25 @@ void Session::PopTask(std::vector<std::shared_ptr<Task>>& done) {
   update_time_ = setup_.clock->Now();
 }
 
+void Session::DropAborted(std::vector<std::shared_ptr<Task>>& done) {
+  Sink sink(*this);
+  for (size_t i = 0; i < tasks_.size();) {
+    const bool its_turn = i == 0 && asking_ && input_.idle();
+    const absl::Status status = tasks_[i]->aborted(/*waiting=*/!its_turn);
+    if (status.ok()) {
+      ++i;
+      continue;
+    }
+    tasks_[i]->Fail(status, sink, position_);
+    // To the front, from where it is taken off.
+    std::rotate(tasks_.begin(), tasks_.begin() + static_cast<int64_t>(i),
+                tasks_.begin() + static_cast<int64_t>(i) + 1);
+    const bool asking = i > 0 && asking_;
+    PopTask(done);
+    asking_ = asking;
+  }
+}
+
 Demand Session::PlanLocked(int64_t& absorbed, bool& progress,
                            std::vector<std::shared_ptr<Task>>& done) {
   if (leased_) return {};
@@ -302,6 +321,7 @@ Demand Session::PlanLocked(int64_t& absorbed, bool& progress,
     }
     return {};
   }
+  DropAborted(done);
   while (!stalled_) {
     if (settled() && readers_waiting_ > 0) return {};
     const bool was_idle = input_.idle();

@@ -7,8 +7,8 @@
 // queue, bounded by the writer's credit; Plan moves their tokens into the
 // state's tail, a block at a time; a pass takes the tail into the state. Text
 // whose tokens depend on what follows it stays in the queue: it is pending, and
-// counts as absorbed. Tasks (a generation, a scoring) take their turn when
-// nothing else waits.
+// counts as absorbed. Tasks (a generation, a scoring, a commit) take their turn
+// when nothing else waits.
 //
 // The state belongs to whoever holds the lease: the scheduler from Begin to
 // Complete, or one reader at a time through WithState. All else is guarded by
@@ -177,6 +177,9 @@ class Session final : public Lane {
   // Whether input has to wait: for a task that writes, for one whose history
   // ends where the input so far does, or for credit.
   bool HasRoomFor(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends those that were aborted.
+  void DropAborted(std::vector<std::shared_ptr<Task>>& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the first task off, which is done or failed.
   void PopTask(std::vector<std::shared_ptr<Task>>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

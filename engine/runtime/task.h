@@ -2,6 +2,7 @@
 #ifndef MNEME_ENGINE_RUNTIME_TASK_H_
 #define MNEME_ENGINE_RUNTIME_TASK_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,9 +31,10 @@ class HistorySink {
   virtual void RecordToken(int32_t token, std::string_view bytes) = 0;
 };
 
-// What computes something that was asked of a state: a generation or a
-// scoring. Its lane drives it, always from the scheduler's thread; its stream
-// talks to it from any other, through Cancel and what the subclass adds.
+// What computes something that was asked of a state: a generation, a scoring,
+// the commit of a segment. Its lane drives it, always from the scheduler's
+// thread; its stream talks to it from any other, through Cancel and what the
+// subclass adds.
 class Task {
  public:
   virtual ~Task() = default;
@@ -48,14 +50,20 @@ class Task {
     lane_.swap(lane);
   }
 
-  // Thread-safe: its lane ends it with `status` when it is planned next.
-  void Abort(absl::Status status) {
+  // Thread-safe: its lane ends it with `status` when it is planned next; with
+  // kWaiting only if it still waits for others, or for input to be computed.
+  enum class AbortIf { kAny, kWaiting };
+  void Abort(absl::Status status, AbortIf which = AbortIf::kAny) {
     absl::MutexLock lock(&lane_mutex_);
     aborted_ = std::move(status);
+    abort_if_ = which;
+    is_aborted_ = true;
   }
-  absl::Status aborted() const {
+  // OK if it may go on.
+  absl::Status aborted(bool waiting) const {
+    if (!is_aborted_) return absl::OkStatus();
     absl::MutexLock lock(&lane_mutex_);
-    return aborted_;
+    return waiting || abort_if_ == AbortIf::kAny ? aborted_ : absl::OkStatus();
   }
 
   // Memory for its stream, and for the copy of a state that it works on.
@@ -107,6 +115,8 @@ class Task {
   mutable absl::Mutex lane_mutex_;
   std::shared_ptr<Lane> lane_ ABSL_GUARDED_BY(lane_mutex_);
   absl::Status aborted_ ABSL_GUARDED_BY(lane_mutex_);
+  AbortIf abort_if_ ABSL_GUARDED_BY(lane_mutex_) = AbortIf::kAny;
+  std::atomic<bool> is_aborted_ = false;
   ByteBudget::Reservation reservation_;
   std::string prompt_;
   int64_t prompt_tokens_ = 0;

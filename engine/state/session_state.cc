@@ -58,8 +58,10 @@ absl::StatusOr<std::unique_ptr<SessionState>> SessionState::Clone() const {
   SessionState& copy = **made;
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const Extent& extent = cursors_[part].committed;
-    std::copy_n(Buffer(part, extent.buffer),
-                extent.rows * layout_->part(part).row_floats,
+    const PartSpec& spec = layout_->part(part);
+    const int64_t rows =
+        spec.kind == PartKind::kRing ? ring_rows(part) : extent.rows;
+    std::copy_n(Buffer(part, extent.buffer), rows * spec.row_floats,
                 copy.Buffer(part, extent.buffer));
     copy.cursors_[part] = {.committed = extent, .pending = extent};
   }
@@ -117,6 +119,15 @@ absl::Span<const float> SessionState::hidden() const {
 bool SessionState::UnitIsFinite() const {
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const Cursor& cursor = cursors_[part];
+    if (layout_->part(part).kind == PartKind::kRing) {
+      for (int64_t p = computed_tokens_; p < position(); ++p) {
+        if (!AllFinite({RingRow(part, p),
+                        static_cast<size_t>(layout_->part(part).row_floats)})) {
+          return false;
+        }
+      }
+      continue;
+    }
     const bool appended = cursor.pending.buffer == cursor.committed.buffer;
     const int64_t first = appended ? cursor.committed.rows : 0;
     const int64_t row_floats = layout_->part(part).row_floats;
@@ -167,11 +178,22 @@ std::string SessionState::Digest(std::string_view fingerprint,
   }
   for (int64_t part = 0; part < layout_->part_count(); ++part) {
     const Extent& extent = cursors_[part].committed;
+    const PartSpec& spec = layout_->part(part);
+    if (spec.kind == PartKind::kRing) {
+      const int64_t rows = std::min(computed_tokens_, spec.rows);
+      hash.UpdateInt64(rows);
+      for (int64_t p = computed_tokens_ - rows; p < computed_tokens_; ++p) {
+        hash.Update(
+            std::string_view(reinterpret_cast<const char*>(RingRow(part, p)),
+                             spec.row_floats * 4));
+      }
+      continue;
+    }
     hash.UpdateInt64(extent.rows);
     // f32 in memory order, which is little-endian on every target we build.
     hash.Update(std::string_view(
         reinterpret_cast<const char*>(Buffer(part, extent.buffer)),
-        extent.rows * layout_->part(part).row_floats * 4));
+        extent.rows * spec.row_floats * 4));
   }
   return hash.HexDigest();
 }

@@ -77,6 +77,12 @@ class SessionState {
     return Buffer(part, 1 - cursors_[part].committed.buffer);
   }
 
+  // A ring: the row of the token at position p is row p mod ring_rows. A unit
+  // writes those of its tokens; the rows that were before stay for as long as
+  // the last of its tokens counts them among its last.
+  float* ring(int64_t part) { return Buffer(part, 0); }
+  int64_t ring_rows(int64_t part) const { return layout_->room(part, 0); }
+
   // `rows` more rows count, written behind the newest contents.
   void Append(int64_t part, int64_t rows);
   // The newest contents are now the spare buffer's, `rows` long.
@@ -125,7 +131,8 @@ class SessionState {
   //   "mneme-state-2" fingerprint computed_tokens stepped(0|1)
   //   tail length, tail tokens, pending length, pending,
   //   ring length (at most kRecentTokens), its tokens, oldest first,
-  //   then for every part its rows and the f32 values of those rows.
+  //   then for every part its rows and the f32 values of those rows, of a ring
+  //   in the order of their tokens.
   std::string Digest(std::string_view fingerprint,
                      std::string_view pending = {}) const;
 
@@ -144,6 +151,11 @@ class SessionState {
   const float* Buffer(int64_t part, int buffer) const {
     return reinterpret_cast<const float*>(memory_.data()) +
            layout_->offset(part, buffer);
+  }
+  // The row of the token at `position` in a ring.
+  const float* RingRow(int64_t part, int64_t position) const {
+    return Buffer(part, 0) +
+           position % ring_rows(part) * layout_->part(part).row_floats;
   }
   float* Buffer(int64_t part, int buffer) {
     return reinterpret_cast<float*>(memory_.data()) +

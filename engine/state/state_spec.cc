@@ -17,11 +17,20 @@ StateLayout::StateLayout(StateSpec spec)
   auto place = [&](const PartSpec& part) {
     Place& placed =
         parts_.emplace_back(Place{.spec = &part, .offsets = {}, .rooms = {}});
-    // One unit starts a part over with the rows of one block at most.
-    placed.rooms[0] = part.rows;
-    placed.rooms[1] = part.kind == PartKind::kAppended
-                          ? std::min(part.rows, spec_.block_tokens)
-                          : part.rows;
+    // A unit has the tokens of one block at most.
+    const int64_t block = spec_.block_tokens;
+    switch (part.kind) {
+      case PartKind::kRewritten:
+        placed.rooms[0] = placed.rooms[1] = part.rows;
+        break;
+      case PartKind::kAppended:
+        placed.rooms[0] = part.rows;
+        placed.rooms[1] = std::min(part.rows, block);  // when it starts over
+        break;
+      case PartKind::kRing:
+        placed.rooms[0] = part.rows + block;
+        break;
+    }
     for (int buffer = 0; buffer < 2; ++buffer) {
       placed.offsets[buffer] = total_floats_;
       total_floats_ += (placed.rooms[buffer] * part.row_floats + 15) / 16 * 16;

@@ -20,6 +20,9 @@ enum class PartKind {
   // Zero to `rows` rows that grow one by one and start over: the factors of
   // an open mini-batch, the keys and values of an open segment.
   kAppended,
+  // The rows of the last `rows` tokens, one each: keys and values of a window.
+  // Units write the rows of their tokens beyond them, so nothing is copied.
+  kRing,
 };
 
 struct PartSpec {
@@ -54,7 +57,8 @@ class StateLayout {
   int64_t offset(int64_t part, int buffer) const {
     return parts_[part].offsets[buffer];
   }
-  // Rows that buffer 0 or 1 of a part has room for.
+  // Rows that buffer 0 or 1 of a part has room for. Of a ring, which has one
+  // buffer, those that a unit writes included.
   int64_t room(int64_t part, int buffer) const {
     return parts_[part].rooms[buffer];
   }

@@ -19,8 +19,8 @@ absl::StatusOr<std::vector<ParityLine>> RunParity(
       const std::unique_ptr<SafetensorsFile> expected,
       SafetensorsFile::Open(case_directory + "/expected.safetensors"));
   ParityCase run(*model, expected->tensors(), options);
-  const bool infini = expected->tensors().count("input_ids") != 0;
-  MNEME_RETURN_IF_ERROR(infini ? RunInfiniCase(run) : RunTttCase(run));
+  const bool sequences = expected->tensors().count("input_ids") != 0;
+  MNEME_RETURN_IF_ERROR(sequences ? RunSequencesCase(run) : RunTttCase(run));
   if (!run.compared()) {
     return absl::InvalidArgumentError(
         "expected.safetensors holds nothing to compare with");

@@ -13,10 +13,13 @@
 //   state.lenL.layers.I.* f32               the state after all L
 //   greedy_prompt_ids, greedy_output_ids    [n] i64
 //
-// and of an Infini-attention model, for B sequences of T tokens:
+// and of any other model, for B sequences of T tokens:
 //
 //   input_ids             [B, T] i64
 //   logits                [B, T, vocab] f32
+//
+// with, of Infini-attention,
+//
 //   segS.M, segS.z        [layers, B, kv_heads, head_dim (, head_dim)] f32
 //                                           memories after segment S
 //   flush.M, flush.z      likewise          after the open segment was
@@ -47,8 +50,8 @@ struct ParityOptions {
   std::vector<int64_t> cuts;
   int64_t block_tokens = kBlockRows;
   // Largest absolute difference allowed, of memories relative to 1 + |wanted|.
-  // The rounding of f32 costs about 1e-5
-  // on these cases, the subtlest known mistake 2e-3.
+  // The rounding of f32 costs about 1e-5 on these cases, the subtlest known
+  // mistake 2e-3.
   double tolerance = 2e-4;
   std::string dump;  // file for what was computed, if not empty
 };

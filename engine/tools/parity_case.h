@@ -118,7 +118,7 @@ absl::Status MalformedTensor(const std::string& tensor,
 
 // The kinds of cases, as parity.h lays them out.
 absl::Status RunTttCase(ParityCase& run);
-absl::Status RunInfiniCase(ParityCase& run);
+absl::Status RunSequencesCase(ParityCase& run);
 
 }  // namespace mneme
 

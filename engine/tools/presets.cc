@@ -33,6 +33,19 @@ ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
   return config;
 }
 
+// The same sizes with attention to a window and four sinks.
+ModelConfig Llama(const ModelConfig& ttt, int64_t window) {
+  ModelConfig config = ttt;
+  config.model_type = "llama";
+  config.mixer = MixerType::kAttention;
+  config.names = kLlamaNames;
+  config.attention = {.kv_heads = ttt.heads / 2,
+                      .head_dim = ttt.head_dim(),
+                      .window = window,
+                      .sinks = 4};
+  return config;
+}
+
 const std::map<std::string, ModelConfig>& Presets() {
   static const auto* const presets = [] {
     ModelConfig tiny;
@@ -61,6 +74,8 @@ const std::map<std::string, ModelConfig>& Presets() {
     return new std::map<std::string, ModelConfig>{
         {"infini-125m", Infini(base, /*segment=*/2048)},
         {"infini-tiny", Infini(tiny, /*segment=*/128)},
+        {"llama-125m", Llama(base, /*window=*/1024)},
+        {"llama-tiny", Llama(tiny, /*window=*/100)},
         {"ttt-linear-125m", base},
         {"ttt-linear-tiny", tiny},
         {"ttt-mlp-125m", mlp_base},
@@ -173,6 +188,27 @@ void AddInfini(const ModelConfig& c, const std::string& prefix,
   random.Add(prefix + "beta", {c.heads}, 0.0f, 1.0f);
 }
 
+void AddAttention(const ModelConfig& c, const std::string& prefix,
+                  RandomTensors& random) {
+  const AttentionConfig& attention = c.attention;
+  const int64_t query_dim = c.heads * attention.head_dim;
+  const int64_t kv_dim = attention.kv_heads * attention.head_dim;
+  const auto add = [&](const char* name, int64_t out, int64_t in, bool bias) {
+    random.AddProjection(absl::StrCat(prefix, name, ".weight"), out, in);
+    if (bias) {
+      random.Add(absl::StrCat(prefix, name, ".bias"), {out}, 0.0f, 0.1f);
+    }
+  };
+  add("q_proj", query_dim, c.model_dim, attention.qkv_bias);
+  add("k_proj", kv_dim, c.model_dim, attention.qkv_bias);
+  add("v_proj", kv_dim, c.model_dim, attention.qkv_bias);
+  add("o_proj", c.model_dim, query_dim, attention.o_bias);
+  if (attention.qk_norm) {
+    random.AddNorm(prefix + "q_norm.weight", {attention.head_dim});
+    random.AddNorm(prefix + "k_norm.weight", {attention.head_dim});
+  }
+}
+
 void AddMixer(const ModelConfig& c, const std::string& prefix,
               RandomTensors& random) {
   switch (c.mixer) {
@@ -180,6 +216,8 @@ void AddMixer(const ModelConfig& c, const std::string& prefix,
       return AddTtt(c, prefix, random);
     case MixerType::kInfini:
       return AddInfini(c, prefix, random);
+    case MixerType::kAttention:
+      return AddAttention(c, prefix, random);
   }
 }
 

@@ -27,11 +27,18 @@ void ParseOne(std::string_view text) {
   if (config->mixer == MixerType::kTtt) {
     MNEME_CHECK(config->head_dim() > 0 && config->head_dim() % 2 == 0);
     MNEME_CHECK(config->head_dim() * config->heads == config->model_dim);
-  } else {
+  } else if (config->mixer == MixerType::kInfini) {
     const InfiniConfig& infini = config->infini;
     MNEME_CHECK(infini.head_dim > 0 && infini.head_dim % 2 == 0);
     MNEME_CHECK(infini.kv_heads > 0 && config->heads % infini.kv_heads == 0);
     MNEME_CHECK(infini.segment > 0 && infini.epsilon > 0);
+  } else {
+    const AttentionConfig& attention = config->attention;
+    MNEME_CHECK(attention.head_dim > 0 && attention.head_dim % 2 == 0);
+    MNEME_CHECK(attention.kv_heads > 0);
+    MNEME_CHECK(config->heads % attention.kv_heads == 0);
+    MNEME_CHECK(attention.window > 0 && attention.sinks >= 0);
+    MNEME_CHECK(attention.rope.theta > 0 && attention.rope.factor > 0);
   }
   MNEME_CHECK(config->ttt.mini_batch > 0);
   MNEME_CHECK(config->conv_kernel > 0);

@@ -200,7 +200,7 @@ TEST(ModelConfigTest, TokenIdsAreAnIdAListOrNull) {
 TEST(ModelConfigTest, TheModelTypeIsNeededAndKnown) {
   EXPECT_THAT(ParseModelConfig("{}"),
               Fails(kInvalid, "\"model_type\" is missing, want \"ttt\" or "));
-  for (const char* type : {"\"llama\"", "null", "5", "[\"ttt\"]"}) {
+  for (const char* type : {"\"bert\"", "null", "5", "[\"ttt\"]"}) {
     EXPECT_THAT(ParseModelConfig(absl::StrCat("{\"model_type\":", type, "}")),
                 Fails(kInvalid, absl::StrCat("\"model_type\" is ", type,
                                              ", want \"ttt\"")));
@@ -376,9 +376,96 @@ TEST(InfiniConfigTest, HeadsShareMemoriesEvenlyAndRotateInPairs) {
       ParseInfini("\"num_attention_heads\": 6, \"num_key_value_heads\": 4"),
       Fails(kInvalid, "multiple of \"num_key_value_heads\", 4"));
   EXPECT_THAT(ParseInfini("\"head_dim\": 7"),
-              Fails(kInvalid, "\"head_dim\" is 7"));
+              AllOf(Fails(kInvalid, "\"head_dim\""), Fails(kInvalid, "is 7")));
   EXPECT_THAT(ParseInfini("\"head_dim\": 1000000"),
-              Fails(kInvalid, "\"head_dim\" is 1000000"));
+              Fails(kInvalid, "is 1000000"));
+  EXPECT_THAT(
+      ParseInfini("\"num_attention_heads\": 1048576, \"head_dim\": 4096"),
+      Fails(kInvalid, "\"num_attention_heads\" is 1048576, want at most 256"));
+  EXPECT_THAT(ParseInfini("\"infini_memory_eps\": 1e-35"),
+              Fails(kInvalid, "\"infini_memory_eps\" is 1e-35"));
+}
+
+// -- Decoders with attention
+// ---------------------------------------------------
+
+absl::StatusOr<ModelConfig> ParseFamily(const std::string& type,
+                                        const std::string& members) {
+  return ParseModelConfig(absl::StrCat(
+      "{\"model_type\": \"", type, "\", ", "\"attention_window\": 100",
+      members.empty() ? "" : ", ", members, "}"));
+}
+
+TEST(AttentionConfigTest, FamiliesDifferInWhatTheirLayersHave) {
+  const auto llama = ParseFamily("llama", "\"attention_bias\": true");
+  ASSERT_THAT(llama, IsOk());
+  EXPECT_EQ(llama->mixer, MixerType::kAttention);
+  EXPECT_TRUE(llama->attention.qkv_bias);
+  EXPECT_TRUE(llama->attention.o_bias);
+  EXPECT_FALSE(llama->attention.qk_norm);
+  const auto qwen2 = ParseFamily("qwen2", "");
+  ASSERT_THAT(qwen2, IsOk());
+  EXPECT_TRUE(qwen2->attention.qkv_bias);
+  EXPECT_FALSE(qwen2->attention.o_bias);
+  const auto qwen3 = ParseFamily("qwen3", "");
+  ASSERT_THAT(qwen3, IsOk());
+  EXPECT_TRUE(qwen3->attention.qk_norm);
+  EXPECT_FALSE(qwen3->attention.qkv_bias);
+}
+
+TEST(AttentionConfigTest, AWindowIsNeededUnlessTheModelHasOne) {
+  EXPECT_THAT(ParseModelConfig(R"({"model_type": "llama"})"),
+              Fails(kInvalid, "want \"attention_window\""));
+  EXPECT_THAT(
+      ParseModelConfig(R"({"model_type": "mistral", "sliding_window": null})"),
+      Fails(kInvalid, "want \"attention_window\""));
+  const auto own =
+      ParseModelConfig(R"({"model_type": "mistral", "sliding_window": 64})");
+  ASSERT_THAT(own, IsOk());
+  EXPECT_EQ(own->attention.window, 64);
+  EXPECT_EQ(ParseFamily("mistral", "\"sliding_window\": 64")->attention.window,
+            100);
+  EXPECT_EQ(ParseFamily("llama", "\"attention_sinks\": 4")->attention.sinks, 4);
+}
+
+TEST(AttentionConfigTest, RotationsAreSpelledInSeveralWays) {
+  const auto flat = ParseFamily("llama", "\"rope_theta\": 500000.0");
+  ASSERT_THAT(flat, IsOk());
+  EXPECT_EQ(flat->attention.rope.theta, 500000.0f);
+  EXPECT_EQ(flat->attention.rope.type, "default");
+  const auto old = ParseFamily(
+      "llama", R"("rope_scaling": {"type": "linear", "factor": 4.0})");
+  ASSERT_THAT(old, IsOk());
+  EXPECT_EQ(old->attention.rope.type, "linear");
+  EXPECT_EQ(old->attention.rope.factor, 4.0f);
+  const auto modern = ParseFamily(
+      "llama", R"("rope_parameters": {"rope_type": "llama3", "factor": 8.0,
+          "rope_theta": 1000.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64})");
+  ASSERT_THAT(modern, IsOk());
+  EXPECT_EQ(modern->attention.rope.type, "llama3");
+  EXPECT_EQ(modern->attention.rope.theta, 1000.0f);
+  EXPECT_EQ(modern->attention.rope.original_positions, 64);
+}
+
+TEST(AttentionConfigTest, WhatIsNotComputedIsRefusedByName) {
+  EXPECT_THAT(ParseFamily("llama", R"("rope_scaling": {"rope_type": "yarn"})"),
+              Fails(kInvalid, "\"rope_scaling.rope_type\" is \"yarn\", want"));
+  EXPECT_THAT(
+      ParseFamily("llama", R"("rope_scaling": {"type": "linear", "beta": 1})"),
+      Fails(kInvalid, "\"rope_scaling.beta\" is 1"));
+  EXPECT_THAT(ParseFamily("llama", "\"rope_scaling\": 5"),
+              Fails(kInvalid, "\"rope_scaling\" is 5, want an object"));
+  EXPECT_THAT(ParseFamily("qwen2", "\"use_sliding_window\": true"),
+              Fails(kInvalid, "\"use_sliding_window\" is true, want false"));
+  EXPECT_THAT(ParseFamily("qwen3", R"("layer_types": ["sliding_attention"])"),
+              Fails(kInvalid, "a list of nothing but \"full_attention\""));
+  EXPECT_THAT(ParseFamily("llama", "\"mlp_bias\": true"),
+              Fails(kInvalid, "\"mlp_bias\" is true, want false"));
+  EXPECT_THAT(
+      ParseModelConfig(R"({"model_type": "llama", "attention_window": 0})"),
+      Fails(kInvalid, "\"attention_window\" is 0"));
 }
 
 // -- The canonical form ------------------------------------------------------
@@ -400,7 +487,10 @@ TEST(ModelConfigTest, TheCanonicalFormReadsAsTheSame) {
        {R"({"model_type":"ttt","hidden_size":64,"use_gate":true,
             "num_attention_heads":4,"bos_token_id":null})",
         R"({"model_type":"infini-llama","hidden_size":64,"head_dim":6,
-            "num_attention_heads":4,"eos_token_id":[5,6]})"}) {
+            "num_attention_heads":4,"eos_token_id":[5,6]})",
+        R"({"model_type":"qwen3","attention_window":9,"attention_sinks":2,
+            "attention_bias":true,
+            "rope_scaling":{"rope_type":"llama3","factor":8}})"}) {
     const absl::StatusOr<ModelConfig> config = ParseModelConfig(text);
     ASSERT_THAT(config, IsOk());
     const absl::StatusOr<ModelConfig> again =

@@ -79,6 +79,21 @@ std::vector<Case> Cases() {
   delta.config.infini.update_rule = "linear_delta";
   delta.config.tie_word_embeddings = false;
   cases.push_back(delta);
+  cases.push_back({"Window", *PresetConfig("llama-tiny")});
+  // Biases, norms of heads, other widths than the model's, no sinks.
+  Case window = {"WindowShorterThanABlock", *PresetConfig("llama-tiny")};
+  window.config.model_type = "qwen3";
+  window.config.model_dim = 52;
+  window.config.heads = 3;
+  window.config.attention = {.kv_heads = 1,
+                             .head_dim = 20,
+                             .window = 9,
+                             .sinks = 0,
+                             .rope = {.type = "llama3", .factor = 8},
+                             .qkv_bias = true,
+                             .o_bias = true,
+                             .qk_norm = true};
+  cases.push_back(window);
   return cases;
 }
 

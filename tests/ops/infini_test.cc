@@ -346,6 +346,19 @@ TEST_P(InfiniTest, ASegmentCanBeClosedEarly) {
   }
 }
 
+// Whoever is served already goes on with the scratch that there was.
+TEST_P(InfiniTest, ScratchThatIsRefusedTakesNothingAway) {
+  const InfiniLayer layer({2, 1, 16, 8, true}, random_);
+  InfiniMemory memory = Empty(layer);
+  const InfiniTokens tokens = MakeTokens(layer.sizes(), 20);
+  Read(cpu(2), ComputePath::kBlock, layer, tokens, &memory);
+  const InfiniParams absurd = {
+      .heads = 1, .kv_heads = 1, .head_dim = 1 << 20, .segment = 1};
+  EXPECT_THAT(cpu(2).Reserve(absurd, 1),
+              Fails(absl::StatusCode::kResourceExhausted, "refused"));
+  Read(cpu(2), ComputePath::kBlock, layer, tokens, &memory);
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, InfiniTest,
                          testing::ValuesIn(CompiledTargets()), TargetTestName);
 

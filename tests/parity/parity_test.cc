@@ -31,7 +31,7 @@ class ParityTest : public testing::TestWithParam<std::string> {
     const absl::StatusOr<std::vector<ParityLine>> lines =
         RunParity(directory(), options, backend);
     ASSERT_THAT(lines, IsOk());
-    EXPECT_GE(lines->size(), 3u);
+    EXPECT_GE(lines->size(), 1u);
     for (const ParityLine& line : *lines) {
       EXPECT_TRUE(line.passed) << line.tensor << " differs by " << line.max_abs;
     }
@@ -93,7 +93,10 @@ TEST_P(ParityTest, DumpHoldsEveryComparedTensor) {
 
 INSTANTIATE_TEST_SUITE_P(
     Golden, ParityTest,
-    testing::Values("infini/delta_gqa", "infini/delta_mha",
+    testing::Values("decoders/llama", "decoders/llama_biases_tied_one_head",
+                    "decoders/llama_rope_linear", "decoders/llama_rope_llama3",
+                    "decoders/mistral_window", "decoders/qwen2",
+                    "decoders/qwen3", "infini/delta_gqa", "infini/delta_mha",
                     "infini/linear_gqa_gate_alias_tied", "infini/linear_mha",
                     "infini/short_prompt_extreme_gates", "ttt/linear_mamba",
                     "ttt/linear_shareqk_k8_untied", "ttt/linear_transformer",

@@ -240,6 +240,19 @@ TEST_F(DeterminismTest, NorWithSeveralSegmentsToABlock) {
   Check(300, 13);
 }
 
+TEST_F(DeterminismTest, NorWithAWindowAndSinks) {
+  MakeEngines(*PresetConfig("llama-tiny"));
+  Check(300, 14);
+}
+
+TEST_F(DeterminismTest, NorWithAWindowShorterThanABlock) {
+  ModelConfig config = *PresetConfig("llama-tiny");
+  config.attention.window = 7;
+  config.attention.sinks = 0;
+  MakeEngines(config);
+  Check(300, 15);
+}
+
 TEST_F(DeterminismTest, NorWithAnInnerMlp) {
   ModelConfig config = SmallConfig();
   config.ttt.layer_type = "mlp";

@@ -205,7 +205,7 @@ TEST_F(SegmentCommitTest, WhatFollowsDependsOnWhereItWas) {
   EXPECT_NE(read("d", text.size(), {}), wanted);
 }
 
-TEST_F(SegmentCommitTest, ItWaitsForItsTurn) {
+TEST_F(SegmentCommitTest, ItIsRefusedWhileAGenerationWrites) {
   Create("s");
   ASSERT_THAT(AppendAll(*engine_, "s", "abc"), IsOk());
   ProgressWaiter waiter;
@@ -307,6 +307,14 @@ TEST_F(EngineTest, DrainingRefusesWhatIsNewAndCutsOffWhatIsLate) {
   ProgressWaiter waiter;
   const auto generation = *engine_->Generate(
       {.session = "s", .max_tokens = 1'000'000, .ignore_eos = true}, &waiter);
+  while (true) {  // until it is at work
+    const auto event = generation->Poll();
+    if (!event.has_value()) {
+      ASSERT_TRUE(waiter.Wait());
+    } else if (event->kind == GenerateEvent::Kind::kOutput) {
+      break;
+    }
+  }
   EXPECT_EQ(engine_->Drain(absl::InfinitePast()), 1);
   EXPECT_THAT(engine_->CreateSession({.id = "t", .model = "tiny"}),
               HasReason("DRAINING"));

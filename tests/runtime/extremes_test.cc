@@ -216,8 +216,8 @@ TEST_P(ExtremesTest, ASessionOutOfRangeLeavesItsBatchMatesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, ExtremesTest,
-                         testing::Values("infini-tiny", "ttt-linear-tiny",
-                                         "ttt-mlp-tiny"),
+                         testing::Values("infini-tiny", "llama-tiny",
+                                         "ttt-linear-tiny", "ttt-mlp-tiny"),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});
                          });

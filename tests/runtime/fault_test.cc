@@ -5,10 +5,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "absl/strings/str_replace.h"
 #include "engine/base/clock.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/runtime/scheduler.h"
+#include "engine/runtime/segment_commit_task.h"
 #include "engine/runtime/session.h"
 #include "engine/text/tokenizer.h"
 #include "engine/tools/presets.h"
@@ -21,10 +24,11 @@
 namespace mneme {
 namespace {
 
-class FaultTest : public testing::Test {
+// By the name of a preset.
+class FaultTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const ModelConfig config = *PresetConfig("ttt-linear-tiny");
+    const ModelConfig config = *PresetConfig(GetParam());
     ASSERT_THAT(WriteRandomModel(config, 1, dir_.path()), IsOk());
     auto served = std::make_shared<ServedModel>();
     served->name = "tiny";
@@ -102,7 +106,7 @@ class FaultTest : public testing::Test {
   Scheduler scheduler_{Clock::Real(), &observer_};
 };
 
-TEST_F(FaultTest, WhatWasPlannedBeforeAResetIsNotComputed) {
+TEST_P(FaultTest, WhatWasPlannedBeforeAResetIsNotComputed) {
   const auto session = MakeSession();
   ProgressWaiter waiter;
   AppendOpened opened;
@@ -115,7 +119,7 @@ TEST_F(FaultTest, WhatWasPlannedBeforeAResetIsNotComputed) {
   session->CloseWriter(writer);
 }
 
-TEST_F(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
+TEST_P(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
   std::string text;
   for (int i = 0; i < 500; ++i) text.push_back(static_cast<char>(i * 37));
   const auto quiet = MakeSession();
@@ -128,6 +132,139 @@ TEST_F(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
     EXPECT_EQ(DigestOf(*session), wanted) << "pass " << n;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Mixers, FaultTest,
+                         testing::Values("infini-tiny", "llama-tiny",
+                                         "ttt-linear-tiny"),
+                         [](const auto& test) {
+                           return absl::StrReplaceAll(test.param, {{"-", "_"}});
+                         });
+
+// What has been said of a commit.
+struct CommitOutcome {
+  int times = 0;
+  absl::StatusOr<SegmentCommit> commit = absl::UnknownError("nothing");
+};
+
+class SegmentCommitTaskTest : public FaultTest {
+ protected:
+  std::shared_ptr<SegmentCommitTask> AddCommit(Session& session,
+                                               CommitOutcome* outcome) {
+    auto task = std::make_shared<SegmentCommitTask>(
+        model_->model,
+        [outcome](const Task&, absl::StatusOr<SegmentCommit> commit) {
+          ++outcome->times;
+          outcome->commit = std::move(commit);
+        });
+    EXPECT_THAT(session.AddTask(task, ""), IsOk());
+    return task;
+  }
+  // Runs the pass that was planned.
+  absl::Status RunPass(Session& session, const Demand& demand) {
+    EXPECT_TRUE(session.Begin());
+    Workspace workspace(model_->model->workspace_bytes(64));
+    const ModelSlice slice{.state = &session.state(),
+                           .tokens = session.state().tail(),
+                           .commit_segment = demand.commit_segment};
+    absl::Status status = model_->model->Forward(
+        demand.kind == Demand::Kind::kBlock ? ComputePath::kBlock
+                                            : ComputePath::kStep,
+        {slice}, workspace,
+        model_->model->LogitsScratch(ComputePath::kStep, 0, workspace));
+    session.Complete(status, ConstRows());
+    return status;
+  }
+};
+
+TEST_P(SegmentCommitTaskTest, IsToldWhenTheSessionIsFreeAgain) {
+  const auto session = MakeSession();
+  CommitOutcome outcome;
+  AddCommit(*session, &outcome);
+  const Demand demand = session->Plan();
+  EXPECT_TRUE(demand.commit_segment);
+  EXPECT_EQ(demand.rows, 1);  // the token that begins a history
+  ASSERT_THAT(RunPass(*session, demand), IsOk());
+  EXPECT_EQ(outcome.times, 0);
+  EXPECT_TRUE(session->Plan().none());
+  EXPECT_EQ(outcome.times, 1);
+  ASSERT_THAT(outcome.commit, IsOk());
+  EXPECT_EQ(outcome.commit->position, 1);
+  EXPECT_EQ(outcome.commit->segment_tokens, 1);
+  EXPECT_EQ(session->Info().activity, SessionActivity::kIdle);
+}
+
+TEST_P(SegmentCommitTaskTest, AFailedPassCommitsNothing) {
+  const auto session = MakeSession();
+  CommitOutcome outcome;
+  AddCommit(*session, &outcome);
+  const Demand demand = session->Plan();
+  backend_.FailPass(1);
+  EXPECT_FALSE(RunPass(*session, demand).ok());
+  EXPECT_EQ(outcome.times, 1);
+  EXPECT_FALSE(outcome.commit.ok());
+  EXPECT_TRUE(session->Plan().none());
+  EXPECT_EQ(outcome.times, 1);
+  CommitOutcome again;
+  AddCommit(*session, &again);
+  ASSERT_THAT(RunPass(*session, session->Plan()), IsOk());
+  session->Plan();
+  ASSERT_THAT(again.commit, IsOk());
+  EXPECT_EQ(again.commit->segment_tokens, 1);
+}
+
+TEST_P(SegmentCommitTaskTest, AbortedBehindInputItEndsAtOnce) {
+  const auto session = MakeSession();
+  ProgressWaiter waiter;
+  AppendOpened opened;
+  const auto writer = *session->OpenWriter({.session = "s"}, &waiter, opened);
+  ASSERT_THAT(session->Write(*writer, {.payload = std::string(1000, 'x')}),
+              IsOk());
+  CommitOutcome outcome;
+  const auto task = AddCommit(*session, &outcome);
+  EXPECT_EQ(session->Plan().kind, Demand::Kind::kBlock);
+  EXPECT_EQ(outcome.times, 0);
+  task->Abort(absl::UnavailableError("enough"), Task::AbortIf::kWaiting);
+  EXPECT_EQ(session->Plan().kind, Demand::Kind::kBlock);
+  EXPECT_EQ(outcome.times, 1);
+  EXPECT_THAT(outcome.commit, Fails(absl::StatusCode::kUnavailable, "enough"));
+  session->CloseWriter(writer);
+}
+
+TEST_P(SegmentCommitTaskTest, CancelledDuringItsPassItIsDoneAllTheSame) {
+  const auto session = MakeSession();
+  CommitOutcome outcome;
+  const auto task = AddCommit(*session, &outcome);
+  const Demand demand = session->Plan();
+  task->Abort(absl::UnavailableError("enough"), Task::AbortIf::kWaiting);
+  task->Cancel();
+  ASSERT_THAT(RunPass(*session, demand), IsOk());
+  session->Plan();
+  EXPECT_EQ(outcome.times, 1);
+  EXPECT_THAT(outcome.commit, IsOk());
+}
+
+TEST_P(SegmentCommitTaskTest, AResetEndsIt) {
+  const auto session = MakeSession();
+  CommitOutcome outcome;
+  AddCommit(*session, &outcome);
+  ASSERT_THAT(session->Reset(/*takeover=*/true), IsOk());
+  EXPECT_EQ(outcome.times, 1);
+  EXPECT_THAT(outcome.commit, HasReason("TAKEN_OVER"));
+}
+
+TEST_P(SegmentCommitTaskTest, ADeletionEndsIt) {
+  const auto session = MakeSession();
+  CommitOutcome outcome;
+  AddCommit(*session, &outcome);
+  session->Delete();
+  EXPECT_TRUE(session->Plan().none());
+  EXPECT_EQ(outcome.times, 1);
+  EXPECT_THAT(outcome.commit,
+              Fails(absl::StatusCode::kNotFound, "was deleted"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Infini, SegmentCommitTaskTest,
+                         testing::Values("infini-tiny"));
 
 }  // namespace
 }  // namespace mneme

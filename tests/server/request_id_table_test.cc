@@ -16,6 +16,10 @@ class FakeClock final : public Clock {
   absl::Duration elapsed;
 };
 
+std::shared_ptr<RequestIdTable> Make(const RequestIdTable::Options& options) {
+  return std::make_shared<RequestIdTable>(options);
+}
+
 class RequestIdTableTest : public ::testing::Test {
  protected:
   // The answer to a request for a session; its uid tells the answers apart.
@@ -42,26 +46,26 @@ class RequestIdTableTest : public ::testing::Test {
 };
 
 TEST_F(RequestIdTableTest, TheSameRequestGetsTheSameAnswer) {
-  RequestIdTable table({.clock = &clock_});
-  EXPECT_EQ(Ask(&table, "r", "x"), "1");
-  EXPECT_EQ(Ask(&table, "r", "x"), "1");
-  EXPECT_EQ(Ask(&table, "other", "x"), "2");
+  const auto table = Make({.clock = &clock_});
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "1");
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "1");
+  EXPECT_EQ(Ask(table.get(), "other", "x"), "2");
 }
 
 TEST_F(RequestIdTableTest, WithoutAnIdEveryRequestWorks) {
-  RequestIdTable table({.clock = &clock_});
-  EXPECT_EQ(Ask(&table, "", "x"), "1");
-  EXPECT_EQ(Ask(&table, "", "x"), "2");
+  const auto table = Make({.clock = &clock_});
+  EXPECT_EQ(Ask(table.get(), "", "x"), "1");
+  EXPECT_EQ(Ask(table.get(), "", "x"), "2");
 }
 
 TEST_F(RequestIdTableTest, AnotherBodyOrMethodIsRefused) {
-  RequestIdTable table({.clock = &clock_});
-  Ask(&table, "r", "x");
-  Ask(&table, "r", "y");
+  const auto table = Make({.clock = &clock_});
+  Ask(table.get(), "r", "x");
+  Ask(table.get(), "r", "y");
   EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(GetReason(status_)->reason, "REQUEST_ID_REUSED");
   v1::Session reply;
-  table.Once(
+  table->Once(
       "r", "DeleteSession", v1::DeleteSessionRequest(), &reply,
       [](const RequestIdTable::Done& done) { done(absl::OkStatus()); },
       [&](const absl::Status& status) { status_ = status; });
@@ -69,13 +73,13 @@ TEST_F(RequestIdTableTest, AnotherBodyOrMethodIsRefused) {
 }
 
 TEST_F(RequestIdTableTest, TheSecondOfTwoAtOnceWaitsForTheFirst) {
-  RequestIdTable table({.clock = &clock_});
+  const auto table = Make({.clock = &clock_});
   const v1::CreateSessionRequest request;
   v1::Session replies[2];
   RequestIdTable::Done finish;
   int finished = 0;
   for (v1::Session& reply : replies) {
-    table.Once(
+    table->Once(
         "r", "CreateSession", request, &reply,
         [&](const RequestIdTable::Done& done) {
           ASSERT_FALSE(finish);
@@ -94,32 +98,32 @@ TEST_F(RequestIdTableTest, TheSecondOfTwoAtOnceWaitsForTheFirst) {
 }
 
 TEST_F(RequestIdTableTest, AFailureIsNotRemembered) {
-  RequestIdTable table({.clock = &clock_});
-  Ask(&table, "r", "x", absl::UnavailableError("later"));
+  const auto table = Make({.clock = &clock_});
+  Ask(table.get(), "r", "x", absl::UnavailableError("later"));
   EXPECT_EQ(status_.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Ask(&table, "r", "x"), "2");
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "2");
 }
 
 TEST_F(RequestIdTableTest, AnAnswerIsKeptForItsTime) {
-  RequestIdTable table({.keep = absl::Hours(24), .clock = &clock_});
-  Ask(&table, "r", "x");
+  const auto table = Make({.keep = absl::Hours(24), .clock = &clock_});
+  Ask(table.get(), "r", "x");
   clock_.elapsed += absl::Hours(24) - absl::Seconds(1);
-  EXPECT_EQ(Ask(&table, "r", "x"), "1");
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "1");
   clock_.elapsed += absl::Seconds(1);
-  EXPECT_EQ(Ask(&table, "r", "x"), "2");
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "2");
 }
 
 TEST_F(RequestIdTableTest, TheOldestAnswersGoWhenItIsFull) {
-  RequestIdTable table({.max_bytes = 2000, .clock = &clock_});
-  for (int i = 0; i < 100; ++i) Ask(&table, absl::StrCat("r", i), "x");
-  EXPECT_EQ(Ask(&table, "r99", "x"), "100");
-  EXPECT_EQ(Ask(&table, "r0", "x"), "101");
+  const auto table = Make({.max_bytes = 2000, .clock = &clock_});
+  for (int i = 0; i < 100; ++i) Ask(table.get(), absl::StrCat("r", i), "x");
+  EXPECT_EQ(Ask(table.get(), "r99", "x"), "100");
+  EXPECT_EQ(Ask(table.get(), "r0", "x"), "101");
 }
 
 TEST_F(RequestIdTableTest, AnIdHasABoundedLength) {
-  RequestIdTable table({.clock = &clock_});
-  EXPECT_EQ(Ask(&table, std::string(64, 'r'), "x"), "1");
-  Ask(&table, std::string(65, 'r'), "x");
+  const auto table = Make({.clock = &clock_});
+  EXPECT_EQ(Ask(table.get(), std::string(64, 'r'), "x"), "1");
+  Ask(table.get(), std::string(65, 'r'), "x");
   EXPECT_EQ(status_.code(), absl::StatusCode::kInvalidArgument);
 }
 

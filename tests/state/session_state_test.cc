@@ -206,7 +206,6 @@ TEST_F(SessionStateTest, UnitsInARowGoBackAndForthBetweenTheBuffers) {
   }
 }
 
-#ifndef NDEBUG
 TEST_F(SessionStateTest, APartLongerThanABlockStartsOverInFront) {
   constexpr int64_t kRows = 3 * kBlock;
   const auto layout = std::make_shared<StateLayout>(
@@ -239,6 +238,7 @@ TEST_F(SessionStateTest, APartLongerThanABlockStartsOverInFront) {
   }
 }
 
+#ifndef NDEBUG
 TEST_F(SessionStateTest, GoingBeyondAPartEndsADebugBuild) {
   EXPECT_DEATH(state_->Append(kFactors, 5), "check failed");
   EXPECT_DEATH(state_->Replace(kWeights, 4), "check failed");

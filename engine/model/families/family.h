@@ -27,11 +27,22 @@ struct Family {
 // defaults.
 void ReadSizes(KeyReader& keys, ModelConfig& config);
 
+// INVALID_ARGUMENT unless query heads share kv heads evenly and heads can be
+// rotated.
+absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,
+                        int64_t head_dim);
+
 // "ttt": the authors' checkpoints of TTT-Linear and TTT-MLP.
 extern const Family kTttFamily;
 // "infini-llama": Llama's keys and tensors with Infini-attention, one gate for
 // each query head.
 extern const Family kInfiniLlamaFamily;
+// Decoders with attention, each served with a window: "attention_window", with
+// "attention_sinks" if wanted, are keys of ours.
+extern const Family kLlamaFamily;    // "llama"
+extern const Family kMistralFamily;  // "mistral", has a window of its own
+extern const Family kQwen2Family;    // "qwen2"
+extern const Family kQwen3Family;    // "qwen3"
 
 }  // namespace mneme
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "engine/model/families/family.h"
 
 namespace mneme {
 namespace {
+
+// One over it is still a number of single precision.
+constexpr float kLeastEpsilon = 1e-30f;
 
 void Read(KeyReader& keys, ModelConfig& config) {
   config.model_dim = 4096;
@@ -34,19 +38,11 @@ void Read(KeyReader& keys, ModelConfig& config) {
 
 absl::Status Check(const ModelConfig& config) {
   const InfiniConfig& infini = config.infini;
-  if (config.heads % infini.kv_heads != 0) {
-    return Contradiction(absl::StrCat("\"num_attention_heads\" is ",
-                                      config.heads,
-                                      ", want a multiple of "
-                                      "\"num_key_value_heads\", ",
-                                      infini.kv_heads));
-  }
-  if (infini.head_dim < 2 || infini.head_dim % 2 != 0 ||
-      infini.head_dim > kMaxDim / config.heads) {
-    return Contradiction(
-        absl::StrCat("\"head_dim\" is ", infini.head_dim,
-                     ", want an even number for the rotation, from 2 to ",
-                     kMaxDim / config.heads));
+  MNEME_RETURN_IF_ERROR(CheckHeads(config, infini.kv_heads, infini.head_dim));
+  if (infini.epsilon < kLeastEpsilon) {
+    return Contradiction(absl::StrCat("\"infini_memory_eps\" is ",
+                                      infini.epsilon, ", want at least ",
+                                      kLeastEpsilon));
   }
   return absl::OkStatus();
 }

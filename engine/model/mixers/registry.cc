@@ -2,6 +2,7 @@
 #include "engine/model/mixers/registry.h"
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/mixers/attention.h"
 #include "engine/model/mixers/infini.h"
 #include "engine/model/mixers/ttt.h"
 
@@ -16,6 +17,8 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeMixer(
       return MakeTtt(context, prefix);
     case MixerType::kInfini:
       return MakeInfini(context, prefix);
+    case MixerType::kAttention:
+      return MakeAttention(context, prefix);
   }
   return absl::InternalError("no such mixer");
 }

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -110,14 +111,17 @@ class CpuBackend final : public Backend {
         4 * std::visit(
                 [rows](const auto& p) { return cpu::ScratchFloats(p, rows); },
                 params);
-    for (AlignedBuffer& scratch : scratch_) {
-      if (scratch && scratch.bytes() >= bytes) continue;
-      scratch = AlignedBuffer(bytes);
-      if (!scratch) {
+    if (scratch_[0] && scratch_[0].bytes() >= bytes) return absl::OkStatus();
+    // What models that are served compute with goes only when all is there.
+    std::vector<AlignedBuffer> larger;
+    for (size_t worker = 0; worker < scratch_.size(); ++worker) {
+      larger.emplace_back(bytes);
+      if (!larger.back()) {
         return absl::ResourceExhaustedError(absl::StrCat(
             "mixer scratch: the machine refused ", bytes, " bytes"));
       }
     }
+    scratch_ = std::move(larger);
     return absl::OkStatus();
   }
 

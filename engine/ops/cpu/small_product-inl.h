@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of the small matrices that a TTT head works with, which are in
+// Products of the small matrices that a head works with, which are in
 // cache and too small for a library. Compiled once per instruction set.
 //
 // An element of a result is one sum, over k in order, of fused multiply-adds
