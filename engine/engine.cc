@@ -64,7 +64,7 @@ EngineStats EngineImpl::stats() const {
   stats.session_memory_used_bytes = budget_.used_bytes();
   stats.session_memory_limit_bytes = budget_.limit_bytes();
   stats.waiting_sessions = scheduler_.waiting();
-  stats.generations = tasks_.size();
+  stats.generations = tasks_.Count(SessionActivity::kGenerating);
   absl::MutexLock lock(&mutex_);
   for (const auto& [name, served] : models_) {
     if (served == nullptr) continue;

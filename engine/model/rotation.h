@@ -16,6 +16,11 @@ struct Rotation {
   std::vector<float> sines;    // likewise
 
   Rotation(int64_t positions, int64_t head_dim, double theta);
+
+  int64_t bytes() const {
+    return static_cast<int64_t>((cosines.size() + sines.size()) *
+                                sizeof(float));
+  }
 };
 
 // The angle by which one position turns each pair of a head: [head_dim / 2].

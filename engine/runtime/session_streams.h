@@ -4,6 +4,7 @@
 #ifndef MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
 #define MNEME_ENGINE_RUNTIME_SESSION_STREAMS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -45,9 +46,12 @@ class TaskRegistry {
     absl::MutexLock lock(&mutex_);
     return ListLocked();
   }
-  int64_t size() const {
+  int64_t Count(SessionActivity activity) const {
     absl::MutexLock lock(&mutex_);
-    return static_cast<int64_t>(tasks_.size());
+    return std::count_if(tasks_.begin(), tasks_.end(),
+                         [activity](const auto& entry) {
+                           return entry.second->activity() == activity;
+                         });
   }
   // What is left of them at `deadline`, or nothing sooner.
   std::vector<std::shared_ptr<Task>> AwaitNone(absl::Time deadline) const {

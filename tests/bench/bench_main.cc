@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/tools/presets.h"
@@ -34,9 +35,14 @@ struct Options {
 
 absl::StatusOr<std::shared_ptr<const Model>> LoadPreset(
     const Options& options, const std::string& preset, Backend& backend) {
+  MNEME_ASSIGN_OR_RETURN(const ModelConfig config, PresetConfig(preset));
+  if (config.mixer != MixerType::kTtt) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "preset ", preset,
+        ": the work of a token is known here for TTT models only"));
+  }
   const std::string directory = options.models + "/" + preset;
   if (!std::filesystem::exists(directory + "/config.json")) {
-    MNEME_ASSIGN_OR_RETURN(const ModelConfig config, PresetConfig(preset));
     MNEME_RETURN_IF_ERROR(WriteRandomModel(config, 1, directory));
   }
   return Model::Load(directory, {}, &backend);

@@ -90,6 +90,7 @@ void ReadQwen2(KeyReader& keys, ModelConfig& config) {
   config.tie_word_embeddings = false;
   config.attention.qkv_bias = true;
   ReadDecoder("Qwen2ForCausalLM", keys, config);
+  keys.MustBe("use_mrope", false);
   ReadNoWindow(keys);
 }
 

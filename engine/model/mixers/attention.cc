@@ -117,8 +117,6 @@ class Attention final : public SequenceMixer {
   }
 
  private:
-  using Slices_ = absl::InlinedVector<AttentionSlice, kMaxPassSlices>;
-
   int64_t query_dim() const { return heads_ * config_.head_dim; }
   int64_t kv_dim() const { return config_.kv_heads * config_.head_dim; }
 
@@ -152,10 +150,11 @@ class Attention final : public SequenceMixer {
     }
   }
 
-  Slices_ Slices(const Pass& pass, int64_t first_part) const {
+  absl::InlinedVector<AttentionSlice, kMaxPassSlices> Slices(
+      const Pass& pass, int64_t first_part) const {
     const int64_t ring = first_part + int64_t(AttentionPart::kRing);
     const int64_t sinks = first_part + int64_t(AttentionPart::kSinks);
-    Slices_ slices;
+    absl::InlinedVector<AttentionSlice, kMaxPassSlices> slices;
     for (const PassSlice& slice : pass.slices) {
       slices.push_back({.first_row = slice.first_row,
                         .rows = slice.rows,

@@ -34,7 +34,8 @@ class Infini final : public SequenceMixer {
 
   int64_t weight_bytes() const override {
     return weights_.q_proj->bytes() + weights_.k_proj->bytes() +
-           weights_.v_proj->bytes() + weights_.o_proj->bytes();
+           weights_.v_proj->bytes() + weights_.o_proj->bytes() +
+           rotation_.bytes();
   }
 
   LayerSpec state_spec() const override {

@@ -69,7 +69,7 @@ class SequenceMixer {
   // granularity.
   virtual int64_t segment_tokens() const = 0;
 
-  // Bytes of weights held.
+  // Bytes of weights held, and of tables that follow from the config.
   virtual int64_t weight_bytes() const = 0;
 
   // Gives the parts of a new session, which are zero, their first contents.

@@ -91,7 +91,7 @@ class Ttt final : public SequenceMixer {
   int64_t segment_tokens() const override { return mini_batch_; }
 
   int64_t weight_bytes() const override {
-    int64_t bytes = weights_.initial.values().size() * 4;
+    int64_t bytes = weights_.initial.values().size() * 4 + rotation_.bytes();
     for (const auto* matrix :
          {&weights_.q_proj, &weights_.k_proj, &weights_.v_proj,
           &weights_.o_proj, &weights_.g_proj, &weights_.rate}) {

@@ -6,9 +6,8 @@
 // What the rows of a call see lies in a few runs of consecutive tokens: the
 // sinks, the ring's older tokens in one or two runs, and the rows themselves.
 // On the step path a row is computed alone, run after run. On the block path
-// the scores of all rows form one matrix, a row per seen token and a column
-// per query, so that a softmax goes over vectors of queries; what a query does
-// not see of it is masked.
+// the scores of all rows form one matrix; what a query does not see of it is
+// masked.
 //
 // Every sum over tokens goes in their order, whatever runs they lie in, and
 // ends before what later tokens brought.
@@ -23,7 +22,7 @@
 #define HWY_TARGET_INCLUDE "engine/ops/cpu/attention.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, as Highway wants it.
-#include "engine/ops/cpu/simd-inl.h"
+#include "engine/ops/cpu/attention-inl.h"
 #include "engine/ops/cpu/small_product-inl.h"
 #include "hwy/highway.h"
 
@@ -164,20 +163,13 @@ class AttentionKernel {
                            .stride = params_.token_floats()};
   }
 
-  void Scale(const float* x, float* y) const {
-    const F32 d;
-    const VF32 scale = hn::Set(d, params_.scale);
-    ForEachVector(dim_, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      store(hn::Mul(scale, load(x + i)), y + i);
-    });
-  }
-
   void Step(int64_t head, int64_t row) {
-    const F32 d;
     const int64_t line = slice_.first_row + row;
-    Scale(inputs_.q.row(line) + head * dim_, queries_t_);
+    ScaleRow(params_.scale, inputs_.q.row(line) + head * dim_, dim_,
+             queries_t_);
     if (params_.sinks > 0) {
-      Scale(inputs_.far_q.row(line) + head * dim_, far_t_);
+      ScaleRow(params_.scale, inputs_.far_q.row(line) + head * dim_, dim_,
+               far_t_);
     }
     int64_t seen = 0;
     for (int64_t r = 0; r < run_count_; ++r) {
@@ -186,14 +178,7 @@ class AttentionKernel {
            run.far ? far_t_ : queries_t_, scores_ + seen);
       seen += run.count;
     }
-    const VF32 highest = hn::Set(d, *std::max_element(scores_, scores_ + seen));
-    ForEachVector(seen, [&](int64_t s, auto load, auto store) HWY_ATTR {
-      store(hn::Exp(d, hn::Sub(load(scores_ + s), highest)), scores_ + s);
-    });
-    VF32 sums = hn::Zero(d);
-    ForEachVector(seen, [&](int64_t s, auto load, auto) HWY_ATTR {
-      sums = hn::Add(sums, load(scores_ + s));
-    });
+    const float sum = ExpRow(scores_, seen);
     std::fill_n(attended_, dim_, 0.0f);
     seen = 0;
     for (int64_t r = 0; r < run_count_; ++r) {
@@ -202,17 +187,7 @@ class AttentionKernel {
                  {attended_, dim_}, dim_);
       seen += run.count;
     }
-    Write(attended_, hn::GetLane(hn::SumOfLanes(d, sums)), line, head);
-  }
-
-  void Write(const float* attended, float sum, int64_t line,
-             int64_t head) const {
-    const F32 d;
-    const VF32 inverse = hn::Set(d, 1.0f / sum);
-    float* to = out_.row(line) + head * dim_;
-    ForEachVector(dim_, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      store(hn::Mul(inverse, load(attended + i)), to + i);
-    });
+    ScaleRow(1.0f / sum, attended_, dim_, out_.row(line) + head * dim_);
   }
 
   void Block(int64_t head) {
@@ -231,7 +206,7 @@ class AttentionKernel {
       }
       seen += run.count;
     }
-    Softmax(seen);
+    ExpColumns(scores_, pitch_, seen, slice_.rows, sums_);
     const int64_t width = RoundToLine(dim_);
     std::fill_n(attended_, slice_.rows * width, 0.0f);
     seen = 0;
@@ -249,18 +224,14 @@ class AttentionKernel {
       seen += run.count;
     }
     for (int64_t row = 0; row < slice_.rows; ++row) {
-      Write(attended_ + row * width, sums_[row], slice_.first_row + row, head);
+      ScaleRow(1.0f / sums_[row], attended_ + row * width, dim_,
+               out_.row(slice_.first_row + row) + head * dim_);
     }
   }
 
-  // to [head_dim, rows] = the scaled queries of a head, transposed.
   void TurnQueries(ConstRows q, int64_t head, float* to) const {
-    for (int64_t row = 0; row < slice_.rows; ++row) {
-      const float* from = q.row(slice_.first_row + row) + head * dim_;
-      for (int64_t i = 0; i < dim_; ++i) {
-        to[i * pitch_ + row] = params_.scale * from[i];
-      }
-    }
+    TurnRows(params_.scale, q.row(slice_.first_row) + head * dim_, q.stride,
+             slice_.rows, dim_, to, pitch_);
   }
 
   // Of a token's scores, one per row, those of rows that do not see it.
@@ -278,25 +249,6 @@ class AttentionKernel {
     constexpr float kUnseen = -std::numeric_limits<float>::infinity();
     std::fill(scores, scores + begin, kUnseen);
     std::fill(scores + end, scores + slice_.rows, kUnseen);
-  }
-
-  // scores = e^(score - the row's highest), and sums of them.
-  void Softmax(int64_t seen) {
-    const F32 d;
-    ForEachVector(slice_.rows, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      VF32 highest = load(scores_ + i);
-      for (int64_t s = 1; s < seen; ++s) {
-        highest = hn::Max(highest, load(scores_ + s * pitch_ + i));
-      }
-      VF32 sum = hn::Zero(d);
-      for (int64_t s = 0; s < seen; ++s) {
-        float* score = scores_ + s * pitch_ + i;
-        const VF32 e = hn::Exp(d, hn::Sub(load(score), highest));
-        sum = hn::Add(sum, e);
-        store(e, score);
-      }
-      store(sum, sums_ + i);
-    });
   }
 
   const AttentionParams& params_;

@@ -14,6 +14,7 @@
 #include "engine/ops/cpu/infini.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "engine/ops/cpu/scratch_plan.h"
@@ -22,7 +23,7 @@
 #define HWY_TARGET_INCLUDE "engine/ops/cpu/infini.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h, as Highway wants it.
-#include "engine/ops/cpu/simd-inl.h"
+#include "engine/ops/cpu/attention-inl.h"
 #include "engine/ops/cpu/small_product-inl.h"
 #include "hwy/highway.h"
 
@@ -34,14 +35,15 @@ namespace mneme::cpu {
 struct InfiniScratch : ScratchPlan {
   InfiniScratch(const InfiniParams& params, int64_t rows) {
     const int64_t dim = RoundToLine(params.head_dim);
-    const int64_t tokens = RoundToLine(params.segment);
+    const int64_t pitch = RoundToLine(rows);
     query = Take(rows * dim);
     attended = Take(rows * dim);
     remembered = Take(rows * dim);
     // Reading and closing take turns.
     const int64_t shared = floats;
-    scores = Take(rows * tokens);
-    keys_t = Take(params.head_dim * tokens);
+    scores = Take(params.segment * pitch);
+    queries_t = Take(params.head_dim * pitch);
+    sums = Take(rows);
     const int64_t reading = std::exchange(floats, shared);
     keys = Take(params.segment * dim);
     values = Take(params.segment * dim);
@@ -52,8 +54,9 @@ struct InfiniScratch : ScratchPlan {
   int64_t query = 0;       // [rows, dim], rotated or σ
   int64_t attended = 0;    // [rows, dim]
   int64_t remembered = 0;  // [rows, dim]
-  int64_t scores = 0;      // [rows, tokens]
-  int64_t keys_t = 0;      // [head_dim, tokens]; block path
+  int64_t scores = 0;      // [segment, rows]; a step: [segment]
+  int64_t queries_t = 0;   // [head_dim, rows], scaled
+  int64_t sums = 0;        // [rows], of a softmax
   int64_t keys = 0;        // [segment, dim], σ of them
   int64_t values = 0;      // [segment, dim], what of them is added
   int64_t added = 0;       // [head_dim + 1, dim]
@@ -75,14 +78,15 @@ class InfiniKernel {
         kv_head_(kv_head),
         dim_(params.head_dim),
         pitch_(RoundToLine(params.head_dim)),
-        tokens_pitch_(RoundToLine(params.segment)),
+        rows_pitch_(RoundToLine(rows_at_once)),
         rows_at_once_(rows_at_once) {
     const InfiniScratch places(params, rows_at_once);
     query_ = scratch + places.query;
     attended_ = scratch + places.attended;
     remembered_ = scratch + places.remembered;
     scores_ = scratch + places.scores;
-    keys_t_ = scratch + places.keys_t;
+    queries_t_ = scratch + places.queries_t;
+    sums_ = scratch + places.sums;
     keys_ = scratch + places.keys;
     values_ = scratch + places.values;
     added_ = scratch + places.added;
@@ -156,58 +160,51 @@ class InfiniKernel {
       std::copy_n(inputs.v.row(first + i) + key_column(), dim_,
                   token + value_column());
     }
-    if (rows == 1) return;
-    for (int64_t s = 0; s < slot + rows; ++s) {
-      const float* key = open + s * params_.token_floats() + key_column();
-      for (int64_t i = 0; i < dim_; ++i)
-        keys_t_[i * tokens_pitch_ + s] = key[i];
-    }
   }
 
   // attended_ = what the rows find in their segment.
   void Attend(ConstRows q, int64_t head, int64_t first, int64_t rows,
               int64_t slot, const float* open) {
-    const int64_t tokens = slot + rows;
     const int64_t stride = params_.token_floats();
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
+    const Right values = {open + value_column(), stride};
+    const Sum attended = {attended_, pitch_};
     for (int64_t i = 0; i < rows; ++i) {
       Rotate(slot + i, 1.0f, q.row(first + i) + head * dim_,
              query_ + i * pitch_);
-    }
-    if (rows == 1) {
-      Dots({open + key_column(), stride}, tokens, dim_, query_, scores_);
-    } else {
-      for (int64_t i = 0; i < rows; ++i) {
-        std::fill_n(scores_ + i * tokens_pitch_, tokens, 0.0f);
-      }
-      AddProduct({query_, pitch_, 1}, rows, {keys_t_, tokens_pitch_}, dim_,
-                 {scores_, tokens_pitch_}, tokens);
-    }
-    for (int64_t i = 0; i < rows; ++i) {
-      Softmax(scores_ + i * tokens_pitch_, slot + i + 1);
       std::fill_n(attended_ + i * pitch_, dim_, 0.0f);
     }
-    AddTriangularProduct({scores_, tokens_pitch_, 1}, rows,
-                         {open + value_column(), stride}, slot + 1,
-                         {attended_, pitch_}, dim_);
+    if (rows == 1) {
+      ScaleRow(scale, query_, dim_, query_);
+      Dots({open + key_column(), stride}, slot + 1, dim_, query_, scores_);
+      sums_[0] = ExpRow(scores_, slot + 1);
+      AddProduct({scores_, 0, 1}, 1, values, slot + 1, attended, dim_);
+    } else {
+      TurnRows(scale, query_, pitch_, rows, dim_, queries_t_, rows_pitch_);
+      FindScores(rows, slot, open);
+      ExpColumns(scores_, rows_pitch_, slot + rows, rows, sums_);
+      const Left scores = {scores_, 1, rows_pitch_};
+      AddProduct(scores, rows, values, slot, attended, dim_);
+      AddTriangularProduct(scores.From(0, slot), rows,
+                           {values.data + slot * stride, stride}, 1, attended,
+                           dim_);
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      ScaleRow(1.0f / sums_[i], attended_ + i * pitch_, dim_,
+               attended_ + i * pitch_);
+    }
   }
 
-  // x = softmax(x / √dim)
-  void Softmax(float* x, int64_t count) const {
-    const F32 d;
-    const float highest = *std::max_element(x, x + count);
-    const VF32 scale = hn::Set(d, 1.0f / std::sqrt(static_cast<float>(dim_)));
-    const VF32 top = hn::Set(d, highest);
-    ForEachVector(count, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      store(hn::Exp(d, hn::Mul(scale, hn::Sub(load(x + i), top))), x + i);
-    });
-    VF32 sums = hn::Zero(d);
-    ForEachVector(count, [&](int64_t i, auto load, auto)
-                             HWY_ATTR { sums = hn::Add(sums, load(x + i)); });
-    const VF32 inverse =
-        hn::Set(d, 1.0f / hn::GetLane(hn::SumOfLanes(d, sums)));
-    ForEachVector(count, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      store(hn::Mul(inverse, load(x + i)), x + i);
-    });
+  // scores_ [slot + rows, rows] of queries_t_; what a row does not see yet is
+  // masked.
+  void FindScores(int64_t rows, int64_t slot, const float* open) const {
+    std::fill_n(scores_, (slot + rows) * rows_pitch_, 0.0f);
+    AddProduct({open + key_column(), params_.token_floats(), 1}, slot + rows,
+               {queries_t_, rows_pitch_}, dim_, {scores_, rows_pitch_}, rows);
+    for (int64_t i = 1; i < rows; ++i) {
+      std::fill_n(scores_ + (slot + i) * rows_pitch_, i,
+                  -std::numeric_limits<float>::infinity());
+    }
   }
 
   // remembered_ = what the rows find in the memory. Overwrites query_.
@@ -290,13 +287,14 @@ class InfiniKernel {
   const int64_t kv_head_;
   const int64_t dim_;
   const int64_t pitch_;
-  const int64_t tokens_pitch_;
+  const int64_t rows_pitch_;
   const int64_t rows_at_once_;
   float* query_;  // as in InfiniScratch
   float* attended_;
   float* remembered_;
   float* scores_;
-  float* keys_t_;
+  float* queries_t_;
+  float* sums_;
   float* keys_;
   float* values_;
   float* added_;
