@@ -118,6 +118,7 @@ make_root() {
   chmod +x "${root}/usr/sbin/policy-rc.d"
   mount -t proc -o nosuid,nodev,noexec proc "${root}/proc"
   mount --bind /dev "${root}/dev"
+  mount --bind /dev/pts "${root}/dev/pts"
   mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "${root}/dev/shm" 2>/dev/null || true
 }
 
