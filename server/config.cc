@@ -10,8 +10,8 @@
 #include <sstream>
 #include <utility>
 
-// The library that Debian ships throws; the headers alone need not.
-#define TOML_EXCEPTIONS 0
+// Where it may not throw, its parser goes on after an error, into an assertion.
+#define TOML_EXCEPTIONS 1
 #define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
@@ -167,15 +167,16 @@ class FileReader {
       : name_(std::move(name)), setter_(setter) {}
 
   void Read(const std::string& text) {
-    const toml::parse_result parsed = toml::parse(text);
-    if (!parsed) {
-      const toml::parse_error& error = parsed.error();
+    toml::table table;
+    try {
+      table = toml::parse(text);
+    } catch (const toml::parse_error& error) {
       setter_->Wrong(
           Place(error.source()),
           absl::StrCat("no TOML: ", std::string(error.description())));
       return;
     }
-    for (const auto& [key, value] : parsed.table()) {
+    for (const auto& [key, value] : table) {
       ReadSetting(std::string(key.str()), key.source(), value);
     }
   }
