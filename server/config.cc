@@ -43,6 +43,12 @@ constexpr double kMaxDrainSeconds = 86400;
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 constexpr char kNone[] = "none";
 
+// Without the forms that strings with quotes in them do not survive.
+constexpr toml::format_flags kFormat =
+    toml::toml_formatter::default_flags &
+    ~(toml::format_flags::allow_literal_strings |
+      toml::format_flags::allow_multi_line_strings);
+
 // The keys of a file, with the types of their values.
 constexpr char kModels[] = "models";
 constexpr const char* kKeys[] = {
@@ -468,7 +474,7 @@ absl::StatusOr<Config> ReadConfig(const Flags& flags) {
 
 std::string ToToml(const Config& config) {
   std::ostringstream out;
-  out << toml::toml_formatter(ToTable(config)) << "\n";
+  out << toml::toml_formatter(ToTable(config), kFormat) << "\n";
   return out.str();
 }
 
@@ -476,7 +482,7 @@ std::map<std::string, std::string> ToSettings(const Config& config) {
   std::map<std::string, std::string> settings;
   for (const auto& [key, value] : ToTable(config)) {
     std::ostringstream out;
-    out << toml::toml_formatter(value);
+    out << toml::toml_formatter(value, kFormat);
     settings[std::string(key.str())] = out.str();
   }
   return settings;
