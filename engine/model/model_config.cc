@@ -91,6 +91,14 @@ void ReadSizes(KeyReader& keys, ModelConfig& config) {
   keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
 }
 
+void ReadHeads(KeyReader& keys, const ModelConfig& config, int64_t& kv_heads,
+               int64_t& head_dim) {
+  kv_heads = config.heads;
+  keys.Int("num_key_value_heads", 1, kMaxDim, kv_heads);
+  head_dim = config.model_dim / config.heads;
+  keys.Int("head_dim", 2, kMaxDim, head_dim);
+}
+
 absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,
                         int64_t head_dim) {
   if (config.heads % kv_heads != 0) {

@@ -7,17 +7,6 @@
 
 namespace mneme {
 
-Rotation::Rotation(int64_t positions, int64_t head_dim, double theta) {
-  for (int64_t position = 0; position < positions; ++position) {
-    for (int64_t m = 0; m < head_dim / 2; ++m) {
-      const double exponent = -2.0 * double(m) / double(head_dim);
-      const double angle = double(position) * std::pow(theta, exponent);
-      cosines.push_back(static_cast<float>(std::cos(angle)));
-      sines.push_back(static_cast<float>(std::sin(angle)));
-    }
-  }
-}
-
 std::vector<double> RotationFrequencies(const RopeConfig& rope,
                                         int64_t head_dim) {
   std::vector<double> frequencies;
@@ -38,6 +27,18 @@ std::vector<double> RotationFrequencies(const RopeConfig& rope,
     frequencies.push_back(frequency);
   }
   return frequencies;
+}
+
+Rotation::Rotation(int64_t positions, int64_t head_dim, float theta) {
+  const std::vector<double> frequencies =
+      RotationFrequencies({.theta = theta}, head_dim);
+  for (int64_t position = 0; position < positions; ++position) {
+    for (const double frequency : frequencies) {
+      const double angle = double(position) * frequency;
+      cosines.push_back(static_cast<float>(std::cos(angle)));
+      sines.push_back(static_cast<float>(std::sin(angle)));
+    }
+  }
 }
 
 }  // namespace mneme

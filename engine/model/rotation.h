@@ -15,7 +15,7 @@ struct Rotation {
   std::vector<float> cosines;  // [positions, head_dim / 2]
   std::vector<float> sines;    // likewise
 
-  Rotation(int64_t positions, int64_t head_dim, double theta);
+  Rotation(int64_t positions, int64_t head_dim, float theta);
 
   int64_t bytes() const {
     return static_cast<int64_t>((cosines.size() + sines.size()) *

@@ -27,6 +27,11 @@ struct Family {
 // defaults.
 void ReadSizes(KeyReader& keys, ModelConfig& config);
 
+// Reads how many heads of keys and values there are, and how wide heads are;
+// after ReadSizes.
+void ReadHeads(KeyReader& keys, const ModelConfig& config, int64_t& kv_heads,
+               int64_t& head_dim);
+
 // INVALID_ARGUMENT unless query heads share kv heads evenly and heads can be
 // rotated.
 absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,

@@ -25,10 +25,7 @@ void Read(KeyReader& keys, ModelConfig& config) {
   keys.MustBe("rope_scaling", nullptr);
   keys.MustBe("infini_memory_rope", false);
   InfiniConfig& infini = config.infini;
-  infini.kv_heads = config.heads;
-  keys.Int("num_key_value_heads", 1, kMaxDim, infini.kv_heads);
-  infini.head_dim = config.model_dim / config.heads;
-  keys.Int("head_dim", 2, kMaxDim, infini.head_dim);
+  ReadHeads(keys, config, infini.kv_heads, infini.head_dim);
   keys.PositiveFloat("rope_theta", infini.rope_theta);
   keys.Int("infini_segment_length", 1, 1 << 16, infini.segment);
   infini.update_rule =

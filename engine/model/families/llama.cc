@@ -44,13 +44,16 @@ void ReadDecoder(const char* architecture, KeyReader& keys,
   keys.MustBe("architectures", json::array({architecture}));
   keys.MustBe("hidden_act", "silu");
   AttentionConfig& attention = config.attention;
-  attention.kv_heads = config.heads;
-  keys.Int("num_key_value_heads", 1, kMaxDim, attention.kv_heads);
-  attention.head_dim = config.model_dim / config.heads;
-  keys.Int("head_dim", 2, kMaxDim, attention.head_dim);
+  ReadHeads(keys, config, attention.kv_heads, attention.head_dim);
   ReadRope(keys, attention.rope);
   keys.Int("attention_window", 1, kMaxWindow, attention.window);
   keys.Int("attention_sinks", 0, kMaxSinks, attention.sinks);
+}
+
+// One key for all four projections.
+void ReadBias(KeyReader& keys, AttentionConfig& attention) {
+  keys.Bool("attention_bias", attention.qkv_bias);
+  attention.o_bias = attention.qkv_bias;
 }
 
 void ReadLlama(KeyReader& keys, ModelConfig& config) {
@@ -59,8 +62,7 @@ void ReadLlama(KeyReader& keys, ModelConfig& config) {
   config.layers = 32;
   config.tie_word_embeddings = false;
   ReadDecoder("LlamaForCausalLM", keys, config);
-  keys.Bool("attention_bias", config.attention.qkv_bias);
-  config.attention.o_bias = config.attention.qkv_bias;
+  ReadBias(keys, config.attention);
   keys.MustBe("mlp_bias", false);
 }
 
@@ -74,8 +76,14 @@ void ReadMistral(KeyReader& keys, ModelConfig& config) {
   ReadDecoder("MistralForCausalLM", keys, config);
 }
 
-// Windows that some layers may have and others not, switched off.
-void ReadNoWindow(KeyReader& keys) {
+void ReadQwen(const char* architecture, KeyReader& keys, ModelConfig& config) {
+  config.vocab_size = 151936;
+  config.model_dim = 4096;
+  config.ffn_dim = 22016;
+  config.layers = 32;
+  config.tie_word_embeddings = false;
+  ReadDecoder(architecture, keys, config);
+  // Windows that some layers may have and others not, switched off.
   keys.MustBe("use_sliding_window", false);
   keys.MustBeListOf("layer_types", "full_attention");
   keys.Ignore("sliding_window");
@@ -83,28 +91,15 @@ void ReadNoWindow(KeyReader& keys) {
 }
 
 void ReadQwen2(KeyReader& keys, ModelConfig& config) {
-  config.vocab_size = 151936;
-  config.model_dim = 4096;
-  config.ffn_dim = 22016;
-  config.layers = 32;
-  config.tie_word_embeddings = false;
+  ReadQwen("Qwen2ForCausalLM", keys, config);
   config.attention.qkv_bias = true;
-  ReadDecoder("Qwen2ForCausalLM", keys, config);
   keys.MustBe("use_mrope", false);
-  ReadNoWindow(keys);
 }
 
 void ReadQwen3(KeyReader& keys, ModelConfig& config) {
-  config.vocab_size = 151936;
-  config.model_dim = 4096;
-  config.ffn_dim = 22016;
-  config.layers = 32;
-  config.tie_word_embeddings = false;
+  ReadQwen("Qwen3ForCausalLM", keys, config);
   config.attention.qk_norm = true;
-  ReadDecoder("Qwen3ForCausalLM", keys, config);
-  keys.Bool("attention_bias", config.attention.qkv_bias);
-  config.attention.o_bias = config.attention.qkv_bias;
-  ReadNoWindow(keys);
+  ReadBias(keys, config.attention);
 }
 
 absl::Status Check(const ModelConfig& config) {
