@@ -21,12 +21,13 @@ class Checkpoint {
   // there and no others.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory);
 
+  // No tensors.
+  Checkpoint() = default;
+
   // Alive as long as this object, also after it was moved.
   const TensorMap& tensors() const { return tensors_; }
 
  private:
-  Checkpoint() = default;
-
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   TensorMap tensors_;
 };

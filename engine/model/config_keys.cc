@@ -101,6 +101,42 @@ void KeyReader::Bool(const char* key, bool& value) {
   value = found.get<bool>();
 }
 
+void KeyReader::Ints(const char* key, int64_t min, int64_t max,
+                     std::vector<int64_t>& values) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  std::vector<int64_t> items;
+  bool good = found.is_array();
+  for (const json& item : good ? found : json::array()) {
+    good = good && item.is_number_integer() &&
+           item.get<double>() >= double(min) &&
+           item.get<double>() <= double(max);
+    if (good) items.push_back(item.get<int64_t>());
+  }
+  if (!good) {
+    Wrong(key, found,
+          absl::StrCat("a list of integers from ", min, " to ", max));
+    return;
+  }
+  values = std::move(items);
+}
+
+void KeyReader::Bools(const char* key, std::vector<bool>& values) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  std::vector<bool> items;
+  bool good = found.is_array();
+  for (const json& item : good ? found : json::array()) {
+    good = good && item.is_boolean();
+    if (good) items.push_back(item.get<bool>());
+  }
+  if (!good) {
+    Wrong(key, found, "a list of true and false");
+    return;
+  }
+  values = std::move(items);
+}
+
 std::string KeyReader::Choice(const char* key, std::vector<std::string> choices,
                               std::string_view absent) {
   const json found = Take(key);

@@ -32,6 +32,10 @@ class KeyReader {
   void IntOrNull(const char* key, int64_t min, int64_t max, int64_t& value);
   void PositiveFloat(const char* key, float& value);
   void Bool(const char* key, bool& value);
+  // Lists of such.
+  void Ints(const char* key, int64_t min, int64_t max,
+            std::vector<int64_t>& values);
+  void Bools(const char* key, std::vector<bool>& values);
   // One of `choices`; `absent`, or else the first of them, if there is no key.
   std::string Choice(const char* key, std::vector<std::string> choices,
                      std::string_view absent = {});

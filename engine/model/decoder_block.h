@@ -9,15 +9,17 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "engine/model/causal_conv.h"
+#include "engine/model/feed_forward.h"
 #include "engine/model/mixers/sequence_mixer.h"
+#include "engine/model/norm.h"
 
 namespace mneme {
 
-// One pre-norm layer of a decoder:
+// One layer of a decoder, its norms before its parts or after them:
 //
-//     x = x + conv(rms(x))              with pre_conv
-//     x = x + mixer(rms(x))
-//     x = x + down(silu(gate h) * up h),   h = rms(x)
+//     x = x + conv(norm(x))     with pre_conv
+//     x = x + mixer(norm(x))                x = norm(x + mixer(x))
+//     x = x + ffn(norm(x))                  x = norm(x + ffn(x))
 //
 // Immutable and thread-safe.
 class DecoderBlock {
@@ -40,21 +42,34 @@ class DecoderBlock {
   void Forward(const Pass& pass, int64_t first_part, Rows x) const;
 
  private:
-  DecoderBlock() = default;
+  // What the block does before its mixer, with pre_conv.
+  struct PreConv {
+    Norm norm;
+    CausalConv conv;
+    int64_t taps;
+    int64_t part;  // of the state, from the block's first
+  };
 
-  void FeedForward(const Pass& pass, Rows h, Rows x) const;
+  DecoderBlock(const ModelConfig& config, Norm mixer_norm, Norm ffn_norm,
+               FeedForward ffn, std::unique_ptr<const SequenceMixer> mixer)
+      : dim_(config.model_dim),
+        norm_place_(config.norm_place),
+        mixer_norm_(std::move(mixer_norm)),
+        ffn_norm_(std::move(ffn_norm)),
+        ffn_(std::move(ffn)),
+        mixer_(std::move(mixer)) {}
 
-  int64_t dim_ = 0;
-  int64_t ffn_dim_ = 0;
-  int64_t conv_kernel_ = 0;
-  float norm_eps_ = 0;
-  Tensor conv_norm_;                 // [model_dim]; with pre_conv
-  absl::optional<CausalConv> conv_;  // with pre_conv
-  Tensor seq_norm_, ffn_norm_;       // [model_dim]
+  // x = x + part(norm(x)), or norm(x + part(x)).
+  template <typename Part>
+  void AddPart(const Pass& pass, const Norm& norm, Rows h, Rows y, Rows x,
+               const Part& part) const;
+
+  int64_t dim_;
+  NormPlace norm_place_;
+  absl::optional<PreConv> pre_conv_;
+  Norm mixer_norm_, ffn_norm_;
+  FeedForward ffn_;
   std::unique_ptr<const SequenceMixer> mixer_;
-  int64_t mixer_parts_ = 0;                  // of the state
-  std::unique_ptr<const Matrix> gate_, up_;  // [ffn_dim, model_dim]
-  std::unique_ptr<const Matrix> down_;       // [model_dim, ffn_dim]
 };
 
 }  // namespace mneme

@@ -14,7 +14,7 @@
 #include "engine/base/files.h"
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
-#include "engine/tensor/to_f32.h"
+#include "engine/model/families/family.h"
 
 namespace mneme {
 namespace {
@@ -22,7 +22,9 @@ namespace {
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 
-absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory) {
   MNEME_ASSIGN_OR_RETURN(
       const std::string text,
       ReadSmallFile(directory + "/config.json", kMaxConfigBytes));
@@ -32,27 +34,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& directory) {
   return ParseModelConfig(text, sentencepiece ? "sentencepiece" : "none");
 }
 
-// Some savers write a tied head out again; then it has to be the embedding.
-absl::Status CheckTiedHead(const Shape& shape, Weights& weights) {
-  if (!weights.Has("lm_head.weight")) return absl::OkStatus();
-  MNEME_ASSIGN_OR_RETURN(const TensorView head,
-                         weights.Take("lm_head.weight", shape));
-  MNEME_ASSIGN_OR_RETURN(const TensorView embedding,
-                         weights.Take("model.embed_tokens.weight", shape));
-  weights.Ignore("lm_head.weight");
-  std::vector<float> head_row(shape[1]), embedding_row(shape[1]);
-  for (int64_t row = 0; row < shape[0]; ++row) {
-    CopyAsF32(head, row * shape[1], shape[1], head_row.data());
-    CopyAsF32(embedding, row * shape[1], shape[1], embedding_row.data());
-    if (head_row != embedding_row) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor \"lm_head.weight\" differs from "
-          "\"model.embed_tokens.weight\" in row ",
-          row, ", want the same: config.json says \"tie_word_embeddings\""));
-    }
-  }
-  return absl::OkStatus();
-}
+namespace {
 
 std::string Fingerprint(const ModelConfig& config,
                         std::string_view tokenizer_file,
@@ -74,55 +56,68 @@ std::string Fingerprint(const ModelConfig& config,
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
     const std::string& directory, const ModelOptions& options, Backend* backend,
     Preparer* preparer) {
+  MNEME_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(directory));
+  return Load(std::move(config), directory, options, backend, preparer);
+}
+
+absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
+    ModelConfig config, const std::string& directory,
+    const ModelOptions& options, Backend* backend, Preparer* preparer) {
   auto model = absl::WrapUnique(new Model());
   model->options_ = options;
   model->backend_ = backend;
-  if (preparer == nullptr) preparer = backend;
-  MNEME_ASSIGN_OR_RETURN(model->config_, ReadConfig(directory));
-  const ModelConfig& config = model->config_;
-  if (config.tokenizer == "sentencepiece") {
+  model->config_ = std::move(config);
+  if (model->config_.tokenizer == "sentencepiece") {
     MNEME_ASSIGN_OR_RETURN(
         model->tokenizer_file_,
         ReadSmallFile(directory + "/tokenizer.model", kMaxTokenizerBytes));
   }
   MNEME_ASSIGN_OR_RETURN(Weights weights, Weights::Open(directory));
+  MNEME_RETURN_IF_ERROR(
+      model->TakeWeights(weights, preparer != nullptr ? *preparer : *backend));
+  model->fingerprint_ =
+      Fingerprint(model->config_, model->tokenizer_file_, weights);
+  return std::shared_ptr<const Model>(std::move(model));
+}
 
-  const Shape table = {config.vocab_size, config.model_dim};
-  MNEME_ASSIGN_OR_RETURN(
-      model->embedding_,
-      weights.TakeMatrix("model.embed_tokens.weight", table, *preparer));
-  if (config.tie_word_embeddings) {
-    MNEME_RETURN_IF_ERROR(CheckTiedHead(table, weights));
-  } else {
-    MNEME_ASSIGN_OR_RETURN(
-        model->head_, weights.TakeMatrix("lm_head.weight", table, *preparer));
+absl::Status Model::CreateWeights(const ModelConfig& config, Weights& weights,
+                                  Preparer& preparer) {
+  Model model;
+  model.config_ = config;
+  return model.TakeWeights(weights, preparer);
+}
+
+absl::Status Model::TakeWeights(Weights& weights, Preparer& preparer) {
+  const ModelConfig& config = config_;
+  if (FamilyOf(config).adapt != nullptr) {
+    MNEME_RETURN_IF_ERROR(FamilyOf(config).adapt(config, weights));
   }
-  MNEME_ASSIGN_OR_RETURN(
-      model->final_norm_,
-      weights.TakeTensor("model.norm.weight", {config.model_dim}));
-
   const BuildContext context{
       .config = config,
       .weights = weights,
-      .backend = *preparer,
-      .max_rows = std::max(options.block_tokens, options.max_step_rows)};
+      .backend = preparer,
+      .max_rows = std::max(options_.block_tokens, options_.max_step_rows)};
+  MNEME_ASSIGN_OR_RETURN(embedding_, Embedding::Take(context));
+  MNEME_ASSIGN_OR_RETURN(head_, OutputHead::Take(context, *embedding_));
+  if (config.final_norm) {
+    MNEME_ASSIGN_OR_RETURN(final_norm_, Norm::Take(context, "model.norm"));
+  }
+
   StateSpec spec{.layers = {},
                  .hidden_floats = config.model_dim,
-                 .block_tokens = options.block_tokens};
-  model->weight_bytes_ =
-      model->embedding_->bytes() + (model->head_ ? model->head_->bytes() : 0);
+                 .block_tokens = options_.block_tokens};
+  weight_bytes_ = embedding_->weight_bytes() + head_->weight_bytes();
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     MNEME_ASSIGN_OR_RETURN(DecoderBlock block,
                            DecoderBlock::Make(context, layer));
     spec.layers.push_back(block.state_spec());
-    model->weight_bytes_ += block.weight_bytes();
-    model->blocks_.push_back(std::move(block));
+    weight_bytes_ += block.weight_bytes();
+    blocks_.push_back(std::move(block));
   }
   MNEME_RETURN_IF_ERROR(weights.CheckAllTaken());
-  model->layout_ = std::make_shared<StateLayout>(std::move(spec));
-  model->parameters_ = weights.elements();
-  model->fingerprint_ = Fingerprint(config, model->tokenizer_file_, weights);
-  return std::shared_ptr<const Model>(std::move(model));
+  layout_ = std::make_shared<StateLayout>(std::move(spec));
+  parameters_ = weights.elements();
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Model::mixer_kinds() const {
@@ -184,13 +179,14 @@ int64_t Model::max_rows() const {
 }
 
 int64_t Model::workspace_bytes(int64_t rows) const {
-  int64_t layer_bytes = 0;
-  for (const DecoderBlock& block : blocks_) {
-    layer_bytes = std::max(layer_bytes, block.scratch_bytes(rows));
-  }
   // x and the rows that logits are wanted of, of which each slice may add
   // one; then the logits themselves.
   const int64_t logit_rows = rows + kMaxPassSlices;
+  int64_t layer_bytes = std::max(embedding_->scratch_bytes(rows),
+                                 head_->scratch_bytes(logit_rows));
+  for (const DecoderBlock& block : blocks_) {
+    layer_bytes = std::max(layer_bytes, block.scratch_bytes(rows));
+  }
   return Pass::ScratchBytes(rows, config_.model_dim) +
          Pass::ScratchBytes(logit_rows, config_.model_dim) +
          Pass::ScratchBytes(logit_rows, config_.vocab_size) + layer_bytes;
@@ -222,7 +218,8 @@ void Model::CommitSegment(SessionState& state) const {
 
 absl::Status Model::Forward(ComputePath path,
                             absl::Span<const ModelSlice> slices,
-                            Workspace& workspace, Rows logits) const {
+                            Workspace& workspace, Rows logits,
+                            ForwardProbe* probe) const {
   const Workspace::Frame frame(workspace);
   absl::InlinedVector<PassSlice, kMaxPassSlices> pass_slices;
   int64_t rows = 0;
@@ -258,20 +255,21 @@ absl::Status Model::Forward(ComputePath path,
 
   if (rows > 0) {
     Rows x = pass.Scratch(config_.model_dim);
-    int64_t row = 0;
+    absl::InlinedVector<int32_t, kBlockRows> ids;
     for (const ModelSlice& slice : slices) {
-      backend_->GatherRows(*embedding_, slice.tokens,
-                           Rows{x.row(row), rows - row, x.cols, x.stride});
-      row += static_cast<int64_t>(slice.tokens.size());
+      ids.insert(ids.end(), slice.tokens.begin(), slice.tokens.end());
     }
+    embedding_->Forward(pass, ids, x);
     for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+      if (probe != nullptr) probe->OnLayer(static_cast<int64_t>(layer), x);
       blocks_[layer].Forward(
           pass, layout_->first_part(static_cast<int64_t>(layer)), x);
     }
-    backend_->RmsNorm(x, final_norm_.values(), config_.rms_norm_eps, x);
+    if (final_norm_.has_value()) final_norm_->Forward(*backend_, x, x);
+    if (probe != nullptr) probe->OnLayer(config_.layers, x);
     KeepHidden(x, pass_slices);
 
-    row = 0;
+    int64_t row = 0;
     to = 0;
     for (const ModelSlice& slice : slices) {
       if (slice.prior_logits) ++to;
@@ -281,7 +279,9 @@ absl::Status Model::Forward(ComputePath path,
       row += static_cast<int64_t>(slice.tokens.size());
     }
   }
-  if (logits.rows > 0) backend_->Matmul(path, head(), wanted, logits);
+  if (logits.rows > 0) {
+    head_->Forward(path, *backend_, workspace, wanted, logits);
+  }
   for (const ModelSlice& slice : slices) {
     if (slice.commit_segment) CommitSegment(*slice.state);
   }

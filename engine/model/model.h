@@ -11,7 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/model/decoder_block.h"
+#include "engine/model/embedding.h"
 #include "engine/model/model_config.h"
+#include "engine/model/norm.h"
+#include "engine/model/output_head.h"
 #include "engine/ops/backend.h"
 #include "engine/state/session_state.h"
 #include "engine/tensor/workspace.h"
@@ -45,6 +48,19 @@ struct ModelSlice {
   }
 };
 
+// Is shown the rows of a pass on their way, for tests and parity.
+class ForwardProbe {
+ public:
+  virtual ~ForwardProbe() = default;
+  // `x` [rows, model_dim] is what layer `layer` reads; for the layer after the
+  // last: what logits are made of.
+  virtual void OnLayer(int64_t layer, ConstRows x) = 0;
+};
+
+// Reads the config.json of a model's directory, in which the files of a
+// tokenizer say what is its default. Errors as Model::Load.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+
 // A decoder language model with its weights. Immutable and thread-safe, but
 // its backend serves one pass at a time.
 class Model {
@@ -56,6 +72,15 @@ class Model {
   static absl::StatusOr<std::shared_ptr<const Model>> Load(
       const std::string& directory, const ModelOptions& options,
       Backend* backend, Preparer* preparer = nullptr);
+  // Likewise where the config is known, which config.json may say otherwise.
+  static absl::StatusOr<std::shared_ptr<const Model>> Load(
+      ModelConfig config, const std::string& directory,
+      const ModelOptions& options, Backend* backend,
+      Preparer* preparer = nullptr);
+
+  // Asks `weights` for all that a model of `config` has, and no more.
+  static absl::Status CreateWeights(const ModelConfig& config, Weights& weights,
+                                    Preparer& preparer);
 
   const ModelConfig& config() const { return config_; }
   // The contents of tokenizer.model, if that is the model's tokenizer.
@@ -97,7 +122,8 @@ class Model {
   //
   // An error is the backend's; then every state has to be abandoned.
   absl::Status Forward(ComputePath path, absl::Span<const ModelSlice> slices,
-                       Workspace& workspace, Rows logits) const;
+                       Workspace& workspace, Rows logits,
+                       ForwardProbe* probe = nullptr) const;
 
   // Room for the logits of a pass.
   Rows LogitsScratch(ComputePath path, int64_t rows,
@@ -106,7 +132,8 @@ class Model {
  private:
   Model() = default;
 
-  const Matrix& head() const { return head_ ? *head_ : *embedding_; }
+  absl::Status TakeWeights(Weights& weights, Preparer& preparer);
+
   // Writes what a session begins with into a state of zeros.
   void Initialise(SessionState& state) const;
   void CommitSegment(SessionState& state) const;
@@ -115,10 +142,10 @@ class Model {
   ModelConfig config_;
   ModelOptions options_;
   Backend* backend_ = nullptr;
-  std::unique_ptr<const Matrix> embedding_;  // [vocab_size, model_dim]
-  std::unique_ptr<const Matrix> head_;       // likewise; null if tied
+  std::unique_ptr<const Embedding> embedding_;
+  std::unique_ptr<const OutputHead> head_;
   std::vector<DecoderBlock> blocks_;
-  Tensor final_norm_;  // [model_dim]
+  absl::optional<Norm> final_norm_;
   std::shared_ptr<const StateLayout> layout_;
   std::string tokenizer_file_;
   std::string fingerprint_;

@@ -16,14 +16,10 @@ using nlohmann::json;
 
 constexpr int64_t kMaxHeadDim = 4096;
 
-constexpr const Family* kFamilies[] = {&kTttFamily,   &kInfiniLlamaFamily,
-                                       &kLlamaFamily, &kMistralFamily,
-                                       &kQwen2Family, &kQwen3Family};
-
-absl::StatusOr<const Family*> FindFamily(const json& object) {
+absl::StatusOr<const Family*> FamilyOf(const json& object) {
   const auto type = object.find("model_type");
   std::string wanted;
-  for (const Family* family : kFamilies) {
+  for (const Family* family : AllFamilies()) {
     if (type != object.end() && *type == family->model_type) return family;
     absl::StrAppend(&wanted, wanted.empty() ? "\"" : " or \"",
                     family->model_type, "\"");
@@ -37,8 +33,8 @@ absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
                         ModelConfig& config) {
   config.tokenizer = keys.Choice(
       "tokenizer", {"none", "bytes", "sentencepiece"}, default_tokenizer);
-  std::vector<int32_t> bos = {1};
-  config.eos_tokens = {2};
+  std::vector<int32_t> bos;
+  if (config.bos_token.has_value()) bos.push_back(*config.bos_token);
   if (config.tokenizer == "bytes") {  // the families' defaults are bytes there
     bos.clear();
     config.eos_tokens.clear();
@@ -48,6 +44,7 @@ absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
   if (bos.size() > 1) {
     return Contradiction("\"bos_token_id\" is a list, want one token id");
   }
+  config.bos_token.reset();
   if (!bos.empty()) config.bos_token = bos[0];
   return absl::OkStatus();
 }
@@ -87,7 +84,7 @@ void ReadSizes(KeyReader& keys, ModelConfig& config) {
   keys.Int("intermediate_size", 1, kMaxDim, config.ffn_dim);
   keys.Int("num_hidden_layers", 1, 1024, config.layers);
   keys.Int("num_attention_heads", 1, kMaxDim, config.heads);
-  keys.PositiveFloat("rms_norm_eps", config.rms_norm_eps);
+  keys.PositiveFloat("rms_norm_eps", config.norm_eps);
   keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
 }
 
@@ -122,24 +119,23 @@ absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,
   return absl::OkStatus();
 }
 
+json SizesToJson(const ModelConfig& config) {
+  return {{"hidden_size", config.model_dim},
+          {"intermediate_size", config.ffn_dim},
+          {"num_hidden_layers", config.layers},
+          {"num_attention_heads", config.heads},
+          {"rms_norm_eps", config.norm_eps}};
+}
+
 std::string ToConfigJson(const ModelConfig& config) {
   json out = {{"model_type", config.model_type},
               {"vocab_size", config.vocab_size},
-              {"hidden_size", config.model_dim},
-              {"intermediate_size", config.ffn_dim},
-              {"num_hidden_layers", config.layers},
-              {"num_attention_heads", config.heads},
-              {"rms_norm_eps", config.rms_norm_eps},
               {"tie_word_embeddings", config.tie_word_embeddings},
               {"bos_token_id", nullptr},
               {"eos_token_id", config.eos_tokens},
               {"tokenizer", config.tokenizer}};
   if (config.bos_token.has_value()) out["bos_token_id"] = *config.bos_token;
-  for (const Family* family : kFamilies) {
-    if (config.model_type == family->model_type) {
-      out.update(family->to_json(config));
-    }
-  }
+  out.update(FamilyOf(config).to_json(config));
   return out.dump(2) + "\n";
 }
 
@@ -147,11 +143,13 @@ absl::StatusOr<ModelConfig> ParseModelConfig(
     std::string_view json_text, std::string_view default_tokenizer) {
   MNEME_ASSIGN_OR_RETURN(json object,
                          ParseJsonObject(json_text, "config.json"));
-  MNEME_ASSIGN_OR_RETURN(const Family* const family, FindFamily(object));
+  MNEME_ASSIGN_OR_RETURN(const Family* const family, FamilyOf(object));
   ModelConfig config;
   config.model_type = family->model_type;
   KeyReader keys(std::move(object));
   keys.MustBe("model_type", family->model_type);
+  config.bos_token = 1;  // of most families
+  config.eos_tokens = {2};
   family->read(keys, config);
   const absl::Status tokens = ReadTokens(default_tokenizer, keys, config);
   MNEME_RETURN_IF_ERROR(keys.Finish());

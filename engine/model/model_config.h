@@ -4,6 +4,7 @@
 #ifndef MNEME_ENGINE_MODEL_MODEL_CONFIG_H_
 #define MNEME_ENGINE_MODEL_MODEL_CONFIG_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,10 +12,15 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "engine/ops/backend.h"
 
 namespace mneme {
 
-enum class MixerType { kTtt, kInfini, kAttention };
+enum class MixerType { kTtt, kInfini, kAttention, kRelativeAttention };
+enum class NormType { kRms, kLayer };
+// Where a layer's norms stand: before its mixer and feed-forward part, or
+// after what they are added to.
+enum class NormPlace { kBefore, kAfter };
 
 // By what angles positions turn the pairs of a head.
 struct RopeConfig {
@@ -60,19 +66,45 @@ struct AttentionConfig {
   bool qk_norm = false;  // RMSNorm of each query and key head
 };
 
-// What a family calls the tensors of a layer, behind "model.layers.N.".
-struct LayerNames {
-  const char* mixer_norm;
-  const char* mixer;  // a prefix
-  const char* ffn_norm;
+// Settings of Transformer-XL's layers.
+struct RelativeAttentionConfig {
+  int64_t head_dim = 64;
+  int64_t memory = 1600;     // older tokens that a segment sees
+  int64_t clamp = 1000;      // the largest distance told apart; 0: none
+  bool same_length = true;   // every token sees as many as every other
+  int64_t segment = 0;       // tokens; without same_length
+  bool zero_memory = true;   // a session begins with a memory of zeros
+  bool shared_bias = false;  // of all layers
+  // Where segments begin whose lengths differ; empty: one after every
+  // `segment` tokens. Only reference cases have such.
+  std::vector<int64_t> segment_begins;
 };
-inline constexpr LayerNames kTttNames = {.mixer_norm = "seq_norm.weight",
-                                         .mixer = "seq_modeling_block.",
-                                         .ffn_norm = "ffn_norm.weight"};
-inline constexpr LayerNames kLlamaNames = {
-    .mixer_norm = "input_layernorm.weight",
-    .mixer = "self_attn.",
-    .ffn_norm = "post_attention_layernorm.weight"};
+
+// A vocabulary in bands, frequent tokens first, whose rows grow narrower.
+struct AdaptiveConfig {
+  std::vector<int64_t> cutoffs;  // where bands after the first begin
+  int64_t embed_dim = 1024;      // of the first band
+  int64_t div_val = 1;           // a band is that much narrower than the last
+  std::vector<bool> tie_projs;   // per band: the head's is the embedding's
+
+  int64_t bands() const { return static_cast<int64_t>(cutoffs.size()) + 1; }
+  int64_t first_token(int64_t band) const {
+    return band == 0 ? 0 : cutoffs[band - 1];
+  }
+  int64_t tokens(int64_t band, int64_t vocab_size) const {
+    return (band + 1 < bands() ? cutoffs[band] : vocab_size) -
+           first_token(band);
+  }
+  int64_t width(int64_t band) const {
+    int64_t width = embed_dim;
+    for (int64_t i = 0; i < band; ++i) width /= div_val;
+    return width;
+  }
+  bool one_width() const { return div_val == 1; }
+  bool projects(int64_t model_dim) const {
+    return !one_width() || embed_dim != model_dim;
+  }
+};
 
 struct ModelConfig {
   std::string model_type = "ttt";
@@ -81,15 +113,25 @@ struct ModelConfig {
   int64_t ffn_dim = 5504;    // intermediate_size
   int64_t layers = 24;       // num_hidden_layers
   int64_t heads = 32;        // num_attention_heads
-  float rms_norm_eps = 1e-6f;
+  NormType norm = NormType::kRms;
+  NormPlace norm_place = NormPlace::kBefore;
+  float norm_eps = 1e-6f;
+  bool embedding_norm = false;
+  bool final_norm = true;
+  int64_t positions = 0;  // that have a learned embedding
+  Activation activation = Activation::kSilu;
+  bool ffn_gate = true;
+  bool ffn_bias = false;
   bool tie_word_embeddings = true;
+  absl::optional<AdaptiveConfig> adaptive;
   bool pre_conv = false;
   int64_t conv_kernel = 4;
-  LayerNames names = kTttNames;
-  MixerType mixer = MixerType::kTtt;  // of every layer
+  // Of the layers in turn, and from the first again after the last.
+  std::vector<MixerType> mixers = {MixerType::kTtt};
   TttConfig ttt;
   InfiniConfig infini;
   AttentionConfig attention;
+  RelativeAttentionConfig relative;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   std::string tokenizer = "none";  // or "bytes", "sentencepiece"
@@ -100,6 +142,13 @@ struct ModelConfig {
 
   // Of a TTT head.
   int64_t head_dim() const { return model_dim / heads; }
+
+  MixerType mixer(int64_t layer) const {
+    return mixers[layer % static_cast<int64_t>(mixers.size())];
+  }
+  bool HasMixer(MixerType mixer) const {
+    return std::find(mixers.begin(), mixers.end(), mixer) != mixers.end();
+  }
 };
 
 // Reads config.json as Hugging Face checkpoints have it. INVALID_ARGUMENT

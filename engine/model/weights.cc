@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/sha256.h"
@@ -45,12 +46,31 @@ absl::StatusOr<Weights> Weights::Open(const std::string& directory) {
   return Weights(std::move(checkpoint));
 }
 
+Weights Weights::Creating(Create create) {
+  Weights weights{Checkpoint()};
+  weights.create_ = std::move(create);
+  return weights;
+}
+
 bool Weights::Has(const std::string& name) const {
   return checkpoint_.tensors().count(name) != 0;
 }
 
-absl::StatusOr<TensorView> Weights::Take(const std::string& name,
-                                         const Shape& shape) {
+TensorSource Weights::SourceOf(const std::string& name) const {
+  return source_of_ ? source_of_(name) : TensorSource{.name = name};
+}
+
+absl::StatusOr<TensorView> Weights::Check(const std::string& name,
+                                          const Shape& shape) {
+  if (create_) {
+    const auto it = created_.find(name);
+    const Tensor& tensor =
+        it != created_.end()
+            ? it->second
+            : created_.emplace(name, create_(name, shape)).first->second;
+    return TensorView{
+        .data = tensor.data(), .dtype = DType::kF32, .shape = tensor.shape()};
+  }
   const auto it = checkpoint_.tensors().find(name);
   if (it == checkpoint_.tensors().end()) {
     return absl::InvalidArgumentError(
@@ -68,13 +88,48 @@ absl::StatusOr<TensorView> Weights::Take(const std::string& name,
     return absl::InvalidArgumentError(absl::StrCat(
         "tensor \"", name, "\": element ", bad, " is not a finite number"));
   }
-  taken_.insert(name);
   return found;
+}
+
+absl::StatusOr<TensorView> Weights::Take(const std::string& name,
+                                         const Shape& shape) {
+  MNEME_ASSIGN_OR_RETURN(const TensorView view, Check(name, shape));
+  taken_.insert(name);
+  return view;
+}
+
+absl::StatusOr<Tensor> Weights::TakeParts(const TensorSource& source,
+                                          const Shape& shape) {
+  const int64_t rows = source.all_rows > 0 ? source.all_rows : shape[0];
+  Shape whole = shape;
+  whole[0] = rows;
+  if (source.transposed) std::swap(whole[0], whole[1]);
+  MNEME_ASSIGN_OR_RETURN(const TensorView view, Take(source.name, whole));
+  Tensor tensor(shape);
+  const int64_t cols = tensor.values().size() / shape[0];
+  std::vector<float> widened(view.elements());
+  CopyAsF32(view, 0, view.elements(), widened.data());
+  float* to = tensor.mutable_values().data();
+  for (int64_t row = 0; row < shape[0]; ++row) {
+    const int64_t from =
+        source.all_rows > 0
+            ? source.first + row / source.run * source.period + row % source.run
+            : row;
+    for (int64_t col = 0; col < cols; ++col) {
+      *to++ = source.transposed ? widened[col * rows + from]
+                                : widened[from * cols + col];
+    }
+  }
+  return tensor;
 }
 
 absl::StatusOr<Tensor> Weights::TakeTensor(const std::string& name,
                                            const Shape& shape) {
-  MNEME_ASSIGN_OR_RETURN(const TensorView view, Take(name, shape));
+  const TensorSource source = SourceOf(name);
+  if (source.transposed || source.all_rows > 0) {
+    return TakeParts(source, shape);
+  }
+  MNEME_ASSIGN_OR_RETURN(const TensorView view, Take(source.name, shape));
   Tensor tensor(shape);
   CopyAsF32(view, 0, view.elements(), tensor.mutable_values().data());
   return tensor;
@@ -82,9 +137,37 @@ absl::StatusOr<Tensor> Weights::TakeTensor(const std::string& name,
 
 absl::StatusOr<std::unique_ptr<const Matrix>> Weights::TakeMatrix(
     const std::string& name, const Shape& shape, Preparer& backend) {
-  MNEME_ASSIGN_OR_RETURN(TensorView view, Take(name, shape));
+  const TensorSource source = SourceOf(name);
+  if (source.transposed || source.all_rows > 0) {
+    MNEME_ASSIGN_OR_RETURN(const Tensor tensor, TakeParts(source, shape));
+    return backend.PrepareMatrix(
+        {.data = tensor.data(), .dtype = DType::kF32, .shape = tensor.shape()});
+  }
+  MNEME_ASSIGN_OR_RETURN(TensorView view, Take(source.name, shape));
   if (shape.size() == 3 && shape[1] == 1) view.shape = {shape[0], shape[2]};
   return backend.PrepareMatrix(view);
+}
+
+absl::Status Weights::IgnoreCopy(const std::string& name,
+                                 const std::string& original,
+                                 const Shape& shape,
+                                 const std::string& because) {
+  if (!Has(name)) return absl::OkStatus();
+  MNEME_ASSIGN_OR_RETURN(const TensorView copy, Check(name, shape));
+  const std::string original_name = SourceOf(original).name;
+  MNEME_ASSIGN_OR_RETURN(const TensorView view, Check(original_name, shape));
+  std::vector<float> copy_row(shape[1]), row(shape[1]);
+  for (int64_t i = 0; i < shape[0]; ++i) {
+    CopyAsF32(copy, i * shape[1], shape[1], copy_row.data());
+    CopyAsF32(view, i * shape[1], shape[1], row.data());
+    if (copy_row != row) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor \"", name, "\" differs from \"", original_name,
+                       "\" in row ", i, ", want the same: ", because));
+    }
+  }
+  Ignore(name);
+  return absl::OkStatus();
 }
 
 absl::Status Weights::CheckAllTaken() const {
@@ -115,7 +198,8 @@ std::string Weights::Digest() const {
 int64_t Weights::elements() const {
   int64_t count = 0;
   for (const std::string& name : taken_) {
-    count += checkpoint_.tensors().at(name).elements();
+    const auto it = checkpoint_.tensors().find(name);
+    if (it != checkpoint_.tensors().end()) count += it->second.elements();
   }
   return count;
 }

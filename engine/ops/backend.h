@@ -69,6 +69,15 @@ enum class RotationPairs {
   kNeighbours,  // 2m and 2m + 1
 };
 
+// What stands between two maps.
+enum class Activation {
+  kSilu,      // x sigmoid(x)
+  kSigmoid,   // 1 / (1 + e^-x)
+  kGeluTanh,  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x³)))
+  kGeluErf,   // x/2 (1 + erf(x / sqrt(2)))
+  kRelu,      // max(0, x)
+};
+
 // A depthwise causal convolution with bias.
 struct CausalConvParams {
   int64_t taps = 0;               // k >= 1
@@ -196,40 +205,50 @@ struct InfiniInputs {
   ConstRows k, v;  // [rows, kv_heads * head_dim]
 };
 
-// Causal softmax attention to the newest tokens, and to the first few.
+// Causal softmax attention to the newest tokens, and to the first few. A score
+// may depend on how far a key is behind its query, by a slope or by a learned
+// vector per distance.
 struct AttentionParams {
   int64_t heads = 0;     // of queries
   int64_t kv_heads = 0;  // of keys and values; divides heads
   int64_t head_dim = 0;
-  int64_t window = 0;  // newest tokens that one sees, itself included; >= 1
-  int64_t sinks = 0;   // first tokens that all see
-  float scale = 0;     // of q·k
+  int64_t kept = 0;   // most older tokens that one sees, but for sinks
+  int64_t sinks = 0;  // first tokens that all see
+  float scale = 0;    // of q·k
+  // [heads], taken off a score as often as the distance says; or null.
+  const float* slopes = nullptr;
+  // [distances, heads * head_dim]: what the query of distances is multiplied
+  // with; the last row serves all that are farther. Or null.
+  const float* distance_keys = nullptr;
+  int64_t distances = 0;
 
   // Of one token: the keys of all kv heads, then their values.
   int64_t token_floats() const { return 2 * kv_heads * head_dim; }
-  // Older tokens that the next one sees in its window.
-  int64_t kept() const { return window - 1; }
 };
 
 // Consecutive rows of one session in an attention layer. Their keys and values
-// are written to `ring`, and the first of a session also to `sinks`.
+// are written to `ring`, and the first of a session also to `sinks`. A row
+// sees the ring from begins[row] to itself, and the sinks before that.
 struct AttentionSlice {
   int64_t first_row = 0;
   int64_t rows = 0;
-  int64_t position = 0;    // of the first row
+  int64_t position = 0;             // of the first row
+  const int64_t* begins = nullptr;  // [rows], not falling, kept at most behind
+                                    // the row's position; may be negative
   float* ring = nullptr;   // [ring_rows, token_floats]: position p lies in row
                            // p mod ring_rows
-  int64_t ring_rows = 0;   // >= kept() + rows
+  int64_t ring_rows = 0;   // >= kept + rows
   float* sinks = nullptr;  // [sinks, token_floats]
 };
 
 // The operands of an attention layer: one row per token of all slices, rotated
 // or whatever else makes them know their positions.
 struct AttentionInputs {
-  ConstRows q;      // [rows, heads * head_dim]
-  ConstRows k, v;   // [rows, kv_heads * head_dim]
-  ConstRows far_q;  // as q, for the sinks once they are out of the window;
-                    // with sinks only
+  ConstRows q;           // [rows, heads * head_dim]
+  ConstRows k, v;        // [rows, kv_heads * head_dim]
+  ConstRows far_q;       // as q, for the sinks once they are out of the window;
+                         // with sinks only
+  ConstRows distance_q;  // as q, for distance_keys; with these only
 };
 
 using MixerParams = std::variant<TttParams, InfiniParams, AttentionParams>;
@@ -248,6 +267,10 @@ class Preparer {
   // Makes room for the scratch of the mixer's operation, with these sizes and
   // at most `rows` rows a slice. RESOURCE_EXHAUSTED if memory is refused.
   virtual absl::Status Reserve(const MixerParams& params, int64_t rows) = 0;
+
+  // y [rows, out] = x [rows, in] Wᵀ, for tables that follow from weights. An
+  // error as Backend::Finish.
+  virtual absl::Status Multiply(const Matrix& weight, ConstRows x, Rows y) = 0;
 };
 
 // One caller at a time. Every method of its own works on buffers taken with
@@ -265,9 +288,9 @@ class Backend : public Preparer {
   virtual void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
                       Rows y) = 0;
 
-  // y[i] = table[ids[i]].   REQUIRES: 0 <= id < table.out().
+  // y[i] = scale * table[ids[i]].   REQUIRES: 0 <= id < table.out().
   virtual void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
-                          Rows y) = 0;
+                          float scale, Rows y) = 0;
 
   // y = weight * x / sqrt(mean(x²) + eps) per row.   y may be x.
   virtual void RmsNorm(ConstRows x, absl::Span<const float> weight, float eps,
@@ -276,18 +299,17 @@ class Backend : public Preparer {
   // y += x.
   virtual void Accumulate(ConstRows x, Rows y) = 0;
 
-  // gate = silu(gate) * up.
-  virtual void SiluMul(ConstRows up, Rows gate) = 0;
+  // y = weight * (x - mean(x)) / sqrt(variance(x) + eps) + bias per row.
+  // y may be x.
+  virtual void LayerNorm(ConstRows x, absl::Span<const float> weight,
+                         absl::Span<const float> bias, float eps, Rows y) = 0;
+
+  // gate = activation(gate), and times up unless up.data is null.
+  virtual void Activate(Activation activation, ConstRows up, Rows gate) = 0;
 
   // x = scale * sigmoid(x + bias), bias [cols].
   virtual void ScaledSigmoid(absl::Span<const float> bias, float scale,
                              Rows x) = 0;
-
-  // x = LayerNorm(x; weight, bias, eps), then x *= gelu_tanh(gate) unless
-  // gate.data is null.
-  virtual void LayerNormGate(absl::Span<const float> weight,
-                             absl::Span<const float> bias, float eps,
-                             ConstRows gate, Rows x) = 0;
 
   // y_t[c] = bias[c] + Σ_j weight[j, c] x_{t - (taps - 1) + j}[c], where the
   // rows before the first of a slice are its window.   y must not be x.
@@ -318,10 +340,13 @@ class Backend : public Preparer {
   virtual void CloseInfiniSegment(const InfiniParams& params,
                                   const InfiniSlice& slice) = 0;
 
-  // out [rows, heads * head_dim] = softmax(scale q·k) v over what each token
-  // sees of its own slice, the slice's ring and its sinks.
+  // out [rows, heads * head_dim] = softmax(scale (q·k + distance_q·d) - s D) v
+  // over what each token sees of its own slice, the slice's ring and its sinks,
+  // where the key is D behind, d is its distance key and s the head's slope.
   // Vaswani et al. 2017, arXiv:1706.03762, equation 1; sinks: Xiao et al.
-  // 2023, arXiv:2309.17453, section 3.2.
+  // 2023, arXiv:2309.17453, section 3.2; slopes: Press et al. 2021,
+  // arXiv:2108.12409, section 3; distance keys: Dai et al. 2019,
+  // arXiv:1901.02860, section 3.3.
   virtual void Attention(ComputePath path, const AttentionParams& params,
                          const AttentionInputs& inputs,
                          absl::Span<const AttentionSlice> slices, Rows out) = 0;
@@ -333,6 +358,14 @@ class Backend : public Preparer {
 
   // x += bias, [cols], in every row.
   virtual void AddBias(absl::Span<const float> bias, Rows x) = 0;
+
+  // Logits become logarithms of probabilities, in place. Band i of the columns
+  // ends at ends[i]. Those of band 0 and the columns of `clusters`
+  // [rows, bands - 1] share a softmax; column i - 1 of the clusters is the
+  // probability of band i, in which the band's own softmax shares.
+  // Grave et al. 2016, arXiv:1609.04309, section 4.
+  virtual void AdaptiveLogSoftmax(absl::Span<const int64_t> ends,
+                                  ConstRows clusters, Rows logits) = 0;
 
   // Waits until all of the above has happened. INTERNAL or
   // RESOURCE_EXHAUSTED if any of it failed since the last call: then nothing

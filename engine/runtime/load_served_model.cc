@@ -27,6 +27,12 @@ class PreparerBetweenPasses final : public Preparer {
         [&] { status = backend_->Reserve(params, rows); });
     return status;
   }
+  absl::Status Multiply(const Matrix& weight, ConstRows x, Rows y) override {
+    absl::Status status;
+    scheduler_->WithoutPasses(
+        [&] { status = backend_->Multiply(weight, x, y); });
+    return status;
+  }
 
  private:
   Scheduler* const scheduler_;

@@ -47,7 +47,8 @@ absl::Status ParityReader::Compute(ComputePath path) {
   const Rows logits = model_->LogitsScratch(path, rows, *workspace_);
   const ModelSlice slice{
       .state = state_.get(), .tokens = state_->tail(), .logits_end = rows};
-  MNEME_RETURN_IF_ERROR(model_->Forward(path, {slice}, *workspace_, logits));
+  MNEME_RETURN_IF_ERROR(
+      model_->Forward(path, {slice}, *workspace_, logits, &layers_));
   for (int64_t row = 0; row < rows; ++row) {
     logits_.insert(logits_.end(), logits.row(row),
                    logits.row(row) + logits.cols);
@@ -64,27 +65,37 @@ absl::Status ParityReader::CommitSegment() {
   return absl::OkStatus();
 }
 
+void LayerRecorder::OnLayer(int64_t layer, ConstRows x) {
+  for (int64_t row = 0; row < x.rows; ++row) {
+    rows_[layer].insert(rows_[layer].end(), x.row(row), x.row(row) + x.cols);
+  }
+}
+
+absl::StatusOr<std::vector<int64_t>> ParityCase::Integers(
+    const TensorMap& expected, const std::string& name, int64_t min,
+    int64_t max) {
+  const auto it = expected.find(name);
+  if (it == expected.end()) return MalformedTensor(name, "is missing");
+  const TensorView& view = it->second;
+  if (view.dtype != DType::kI64) return MalformedTensor(name, "want I64");
+  std::vector<int64_t> values(view.elements());
+  if (values.empty()) return MalformedTensor(name, "is empty");
+  std::memcpy(values.data(), view.data, values.size() * 8);
+  for (const int64_t value : values) {
+    if (value < min || value > max) {
+      return MalformedTensor(
+          name, absl::StrCat("holds ", value, ", want ", min, " to ", max));
+    }
+  }
+  return values;
+}
+
 absl::StatusOr<std::vector<int32_t>> ParityCase::TokenIds(
     const std::string& name) const {
-  const auto it = expected_.find(name);
-  if (it == expected_.end()) return MalformedTensor(name, "is missing");
-  const TensorView& view = it->second;
-  if (view.dtype != DType::kI64) {
-    return MalformedTensor(name, "want I64");
-  }
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < view.elements(); ++i) {
-    int64_t id;
-    std::memcpy(&id, static_cast<const char*>(view.data) + i * 8, 8);
-    if (id < 0 || id >= model_.config().vocab_size) {
-      return MalformedTensor(name,
-                             absl::StrCat("holds ", id, ", want 0 to ",
-                                          model_.config().vocab_size - 1));
-    }
-    ids.push_back(static_cast<int32_t>(id));
-  }
-  if (ids.empty()) return MalformedTensor(name, "is empty");
-  return ids;
+  MNEME_ASSIGN_OR_RETURN(
+      const std::vector<int64_t> ids,
+      Integers(expected_, name, 0, model_.config().vocab_size - 1));
+  return std::vector<int32_t>(ids.begin(), ids.end());
 }
 
 // Message sizes for `tokens` tokens, the first of them `prefix` where the
@@ -158,7 +169,7 @@ absl::Status ParityCase::RunGreedy() {
 absl::Status ParityCase::Compare(const std::string& name,
                                  const TensorView& view,
                                  absl::Span<const float> values,
-                                 double relative) {
+                                 Measure measure) {
   if (view.dtype != DType::kF32 ||
       view.elements() != static_cast<int64_t>(values.size())) {
     return MalformedTensor(
@@ -173,13 +184,17 @@ absl::Status ParityCase::Compare(const std::string& name,
     std::memcpy(&expected, static_cast<const char*>(view.data) + i * 4, 4);
     const double difference = std::fabs(double{values[i]} - expected);
     finite = finite && std::isfinite(difference);
-    line.max_abs =
-        std::max(line.max_abs,
-                 difference / (1 + relative * std::fabs(double{expected})));
+    line.max_abs = std::max(line.max_abs,
+                            difference / (measure == Measure::kRelativeMemory
+                                              ? 1 + std::fabs(double{expected})
+                                              : 1));
     line.max_rel = std::max(
         line.max_rel, difference / std::max(std::fabs(double{expected}), 1e-3));
   }
-  line.passed = finite && line.max_abs <= options_.tolerance;
+  const double tolerance =
+      options_.tolerance / (measure == Measure::kOutput ? 1 : 2);
+  line.passed = finite && line.max_abs <= tolerance;
+  line.tolerance = tolerance;
   lines_.push_back(line);
   Keep(name, view.shape, DType::kF32, values.data());
   return absl::OkStatus();

@@ -21,6 +21,19 @@
 
 namespace mneme {
 
+// Keeps what every layer read, and what logits were made of.
+class LayerRecorder final : public ForwardProbe {
+ public:
+  explicit LayerRecorder(int64_t layers) : rows_(layers + 1) {}
+
+  void OnLayer(int64_t layer, ConstRows x) override;
+  // [tokens so far, model_dim]
+  const std::vector<float>& rows(int64_t layer) const { return rows_[layer]; }
+
+ private:
+  std::vector<std::vector<float>> rows_;  // per layer
+};
+
 // Feeds tokens to one state by the rules of a path, and keeps the logits of
 // every token.
 class ParityReader {
@@ -30,6 +43,7 @@ class ParityReader {
   const SessionState& state() const { return *state_; }
   // [tokens so far, vocab_size]
   const std::vector<float>& logits() const { return logits_; }
+  const LayerRecorder& layers() const { return layers_; }
   absl::Span<const float> last_logits() const {
     return absl::MakeSpan(logits_).last(model_->config().vocab_size);
   }
@@ -47,7 +61,8 @@ class ParityReader {
       : model_(&model),
         path_(path),
         state_(std::move(state)),
-        workspace_(std::move(workspace)) {}
+        workspace_(std::move(workspace)),
+        layers_(model.config().layers) {}
 
   // Computes the tail.
   absl::Status Compute(ComputePath path);
@@ -56,6 +71,7 @@ class ParityReader {
   ParityPath path_;
   std::unique_ptr<SessionState> state_;
   std::unique_ptr<Workspace> workspace_;
+  LayerRecorder layers_;
   std::vector<float> logits_;
 };
 
@@ -73,17 +89,28 @@ class ParityCase {
   // The token ids of an I64 tensor, row after row. INVALID_ARGUMENT if it is
   // missing, or is none.
   absl::StatusOr<std::vector<int32_t>> TokenIds(const std::string& name) const;
+  // The numbers of an I64 tensor, each from `min` to `max`. Errors likewise.
+  static absl::StatusOr<std::vector<int64_t>> Integers(
+      const TensorMap& expected, const std::string& name, int64_t min,
+      int64_t max);
 
   // A state that has read `ids`, in messages as the options say; where they
   // leave it open, kMixed takes `prefix` tokens at first.
   absl::StatusOr<ParityReader> ReadAll(absl::Span<const int32_t> ids,
                                        int64_t prefix) const;
 
-  // Compares a tensor with what was computed of it, by the largest
-  // |difference| / (1 + relative |expected|). INVALID_ARGUMENT if it has
+  // What is held against ParityOptions::tolerance.
+  enum class Measure {
+    kOutput,          // |difference|
+    kMemory,          // 2 |difference|
+    kRelativeMemory,  // 2 |difference| / (1 + |expected|)
+  };
+
+  // Compares a tensor with what was computed of it. INVALID_ARGUMENT if it has
   // another size.
   absl::Status Compare(const std::string& name, const TensorView& view,
-                       absl::Span<const float> values, double relative = 0);
+                       absl::Span<const float> values,
+                       Measure measure = Measure::kOutput);
 
   // Reads greedy_prompt_ids and compares what is said then.
   absl::Status RunGreedy();
@@ -119,6 +146,7 @@ absl::Status MalformedTensor(const std::string& tensor,
 // The kinds of cases, as parity.h lays them out.
 absl::Status RunTttCase(ParityCase& run);
 absl::Status RunSequencesCase(ParityCase& run);
+absl::Status RunTransformerXlCase(ParityCase& run);
 
 }  // namespace mneme
 

@@ -6,12 +6,16 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/model.h"
 #include "engine/model/safetensors.h"
+#include "engine/model/weights.h"
 
 namespace mneme {
 namespace {
@@ -25,8 +29,7 @@ constexpr int64_t kByteVocabulary = 264;
 ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
   ModelConfig config = ttt;
   config.model_type = "infini-llama";
-  config.mixer = MixerType::kInfini;
-  config.names = kLlamaNames;
+  config.mixers = {MixerType::kInfini};
   config.infini.kv_heads = ttt.heads / 2;
   config.infini.head_dim = ttt.head_dim();
   config.infini.segment = segment;
@@ -34,15 +37,36 @@ ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
 }
 
 // The same sizes with attention to a window and four sinks.
-ModelConfig Llama(const ModelConfig& ttt, int64_t window) {
+ModelConfig Window(const ModelConfig& ttt, int64_t window) {
   ModelConfig config = ttt;
   config.model_type = "llama";
-  config.mixer = MixerType::kAttention;
-  config.names = kLlamaNames;
+  config.mixers = {MixerType::kAttention};
   config.attention = {.kv_heads = ttt.heads / 2,
                       .head_dim = ttt.head_dim(),
                       .window = window,
                       .sinks = 4};
+  return config;
+}
+
+// The same sizes with Transformer-XL's layers, and a vocabulary of two bands.
+ModelConfig TransformerXl(const ModelConfig& ttt, int64_t memory) {
+  ModelConfig config = ttt;
+  config.model_type = "transfo-xl";
+  config.mixers = {MixerType::kRelativeAttention};
+  config.norm = NormType::kLayer;
+  config.norm_place = NormPlace::kAfter;
+  config.norm_eps = 1e-5f;
+  config.final_norm = false;
+  config.activation = Activation::kRelu;
+  config.ffn_dim = 4 * ttt.model_dim;
+  config.ffn_gate = false;
+  config.ffn_bias = true;
+  config.adaptive = AdaptiveConfig{.cutoffs = {ttt.vocab_size / 2},
+                                   .embed_dim = ttt.model_dim,
+                                   .div_val = 4,
+                                   .tie_projs = {false, true}};
+  config.relative = {
+      .head_dim = ttt.head_dim(), .memory = memory, .clamp = memory / 2};
   return config;
 }
 
@@ -74,48 +98,52 @@ const std::map<std::string, ModelConfig>& Presets() {
     return new std::map<std::string, ModelConfig>{
         {"infini-125m", Infini(base, /*segment=*/2048)},
         {"infini-tiny", Infini(tiny, /*segment=*/128)},
-        {"llama-125m", Llama(base, /*window=*/1024)},
-        {"llama-tiny", Llama(tiny, /*window=*/100)},
+        {"transformer-xl-125m", TransformerXl(base, /*memory=*/1024)},
+        {"transformer-xl-tiny", TransformerXl(tiny, /*memory=*/100)},
         {"ttt-linear-125m", base},
         {"ttt-linear-tiny", tiny},
         {"ttt-mlp-125m", mlp_base},
-        {"ttt-mlp-tiny", mlp_tiny}};
+        {"ttt-mlp-tiny", mlp_tiny},
+        {"window-125m", Window(base, /*window=*/1024)},
+        {"window-tiny", Window(tiny, /*window=*/100)}};
   }();
   return *presets;
 }
 
-// A tensor's values, drawn in one stream in the order of their making.
+// Draws the values of tensors, in one stream in the order of their making.
 class RandomTensors {
  public:
   explicit RandomTensors(uint64_t seed) : state_(seed) {}
 
-  void Add(const std::string& name, Shape shape, float mean, float deviation) {
-    Tensor& tensor = tensors_.emplace_back(std::move(shape));
+  Tensor Draw(const std::string& name, const Shape& shape) {
+    const auto [mean, deviation] = Distribution(name, shape);
+    Tensor tensor(shape);
     for (float& value : tensor.mutable_values()) {
       value = mean + deviation * Normal();
     }
-    names_.push_back(name);
-  }
-  // A projection [out, in] that keeps the size of what it maps.
-  void AddProjection(const std::string& name, int64_t out, int64_t in) {
-    Add(name, {out, in}, 0.0f, 1.0f / std::sqrt(static_cast<float>(in)));
-  }
-  void AddNorm(const std::string& name, Shape shape) {
-    Add(name, std::move(shape), 1.0f, 0.05f);
-  }
-
-  absl::Status Write(const std::string& path) const {
-    std::vector<NamedTensor> named;
-    for (size_t i = 0; i < names_.size(); ++i) {
-      named.push_back({.name = names_[i],
-                       .view = {.data = tensors_[i].data(),
-                                .dtype = DType::kF32,
-                                .shape = tensors_[i].shape()}});
-    }
-    return WriteSafetensors(path, named);
+    return tensor;
   }
 
  private:
+  struct Parameters {
+    float mean;
+    float deviation;
+  };
+
+  static Parameters Distribution(const std::string& name, const Shape& shape) {
+    const auto has = [&name](const char* part) {
+      return absl::StrContains(name, part);
+    };
+    if (has("norm") && has("weight")) return {1.0f, 0.05f};
+    if (has("learnable_ttt_lr_bias")) return {0.0f, 0.1f};
+    // Of the inner model and of how it learns.
+    if (has("learnable") || has(".W1") || has(".W2")) return {0.0f, 0.02f};
+    if (has(".beta")) return {0.0f, 1.0f};
+    if (has("bias") || has(".b1") || has(".b2")) return {0.0f, 0.05f};
+    // A projection keeps the size of what it maps.
+    return {0.0f, 1.0f / std::sqrt(static_cast<float>(shape.back()))};
+  }
+
   // SplitMix64.
   uint64_t Next() {
     uint64_t x = state_ += 0x9e3779b97f4a7c15;
@@ -135,91 +163,25 @@ class RandomTensors {
   }
 
   uint64_t state_;
-  std::vector<std::string> names_;
-  std::vector<Tensor> tensors_;
 };
 
-void AddTtt(const ModelConfig& c, const std::string& prefix,
-            RandomTensors& random) {
-  random.AddProjection(prefix + "q_proj.weight", c.model_dim, c.model_dim);
-  random.AddProjection(prefix + "v_proj.weight", c.model_dim, c.model_dim);
-  random.AddProjection(prefix + "o_proj.weight", c.model_dim, c.model_dim);
-  if (c.ttt.share_qk) {
-    for (const char* conv : {"conv_q", "conv_k"}) {
-      random.Add(absl::StrCat(prefix, conv, ".weight"),
-                 {c.model_dim, 1, c.conv_kernel}, 0.0f, 0.5f);
-      random.Add(absl::StrCat(prefix, conv, ".bias"), {c.model_dim}, 0.0f,
-                 0.05f);
-    }
-  } else {
-    random.AddProjection(prefix + "k_proj.weight", c.model_dim, c.model_dim);
+// Stands where a model's backend would be while its tensors are created.
+class NoPreparer final : public Preparer {
+ public:
+  absl::StatusOr<std::unique_ptr<const Matrix>> PrepareMatrix(
+      const TensorView& weight) override {
+    struct Empty final : Matrix {
+      Empty(int64_t out, int64_t in) : Matrix(out, in, 0) {}
+    };
+    return std::make_unique<Empty>(weight.shape[0], weight.shape.back());
   }
-  if (c.ttt.use_gate) {
-    random.AddProjection(prefix + "g_proj.weight", c.model_dim, c.model_dim);
+  absl::Status Reserve(const MixerParams&, int64_t) override {
+    return absl::OkStatus();
   }
-  random.Add(prefix + "learnable_token_idx", {c.ttt.mini_batch}, 0.0f, 0.02f);
-  random.Add(prefix + "learnable_ttt_lr_weight", {c.heads, 1, c.model_dim},
-             0.0f, 0.02f);
-  random.Add(prefix + "learnable_ttt_lr_bias", {c.heads, 1}, 0.0f, 0.1f);
-  random.AddNorm(prefix + "ttt_norm_weight", {c.heads, c.head_dim()});
-  random.Add(prefix + "ttt_norm_bias", {c.heads, c.head_dim()}, 0.0f, 0.02f);
-  random.AddNorm(prefix + "post_norm.weight", {c.model_dim});
-  random.Add(prefix + "post_norm.bias", {c.model_dim}, 0.0f, 0.02f);
-  const int64_t head_dim = c.head_dim();
-  if (c.ttt.layer_type == "mlp") {
-    random.Add(prefix + "W1", {c.heads, head_dim, 4 * head_dim}, 0.0f, 0.02f);
-    random.Add(prefix + "b1", {c.heads, 1, 4 * head_dim}, 0.0f, 0.02f);
-    random.Add(prefix + "W2", {c.heads, 4 * head_dim, head_dim}, 0.0f, 0.02f);
-    random.Add(prefix + "b2", {c.heads, 1, head_dim}, 0.0f, 0.02f);
-  } else {
-    random.Add(prefix + "W1", {c.heads, head_dim, head_dim}, 0.0f, 0.02f);
-    random.Add(prefix + "b1", {c.heads, 1, head_dim}, 0.0f, 0.02f);
+  absl::Status Multiply(const Matrix&, ConstRows, Rows) override {
+    return absl::OkStatus();
   }
-}
-
-void AddInfini(const ModelConfig& c, const std::string& prefix,
-               RandomTensors& random) {
-  const int64_t query_dim = c.heads * c.infini.head_dim;
-  const int64_t kv_dim = c.infini.kv_heads * c.infini.head_dim;
-  random.AddProjection(prefix + "q_proj.weight", query_dim, c.model_dim);
-  random.AddProjection(prefix + "k_proj.weight", kv_dim, c.model_dim);
-  random.AddProjection(prefix + "v_proj.weight", kv_dim, c.model_dim);
-  random.AddProjection(prefix + "o_proj.weight", c.model_dim, query_dim);
-  random.Add(prefix + "beta", {c.heads}, 0.0f, 1.0f);
-}
-
-void AddAttention(const ModelConfig& c, const std::string& prefix,
-                  RandomTensors& random) {
-  const AttentionConfig& attention = c.attention;
-  const int64_t query_dim = c.heads * attention.head_dim;
-  const int64_t kv_dim = attention.kv_heads * attention.head_dim;
-  const auto add = [&](const char* name, int64_t out, int64_t in, bool bias) {
-    random.AddProjection(absl::StrCat(prefix, name, ".weight"), out, in);
-    if (bias) {
-      random.Add(absl::StrCat(prefix, name, ".bias"), {out}, 0.0f, 0.1f);
-    }
-  };
-  add("q_proj", query_dim, c.model_dim, attention.qkv_bias);
-  add("k_proj", kv_dim, c.model_dim, attention.qkv_bias);
-  add("v_proj", kv_dim, c.model_dim, attention.qkv_bias);
-  add("o_proj", c.model_dim, query_dim, attention.o_bias);
-  if (attention.qk_norm) {
-    random.AddNorm(prefix + "q_norm.weight", {attention.head_dim});
-    random.AddNorm(prefix + "k_norm.weight", {attention.head_dim});
-  }
-}
-
-void AddMixer(const ModelConfig& c, const std::string& prefix,
-              RandomTensors& random) {
-  switch (c.mixer) {
-    case MixerType::kTtt:
-      return AddTtt(c, prefix, random);
-    case MixerType::kInfini:
-      return AddInfini(c, prefix, random);
-    case MixerType::kAttention:
-      return AddAttention(c, prefix, random);
-  }
-}
+};
 
 absl::Status WriteConfig(const ModelConfig& c, const std::string& path) {
   std::ofstream file(path, std::ios::trunc);
@@ -256,32 +218,21 @@ absl::Status WriteRandomModel(const ModelConfig& c, uint64_t seed,
         "cannot make directory ", directory, ": ", error.message()));
   }
   RandomTensors random(seed);
-  random.Add("model.embed_tokens.weight", {c.vocab_size, c.model_dim}, 0.0f,
-             c.tie_word_embeddings
-                 ? 1.0f / std::sqrt(static_cast<float>(c.model_dim))
-                 : 0.5f);
-  if (!c.tie_word_embeddings) {
-    random.AddProjection("lm_head.weight", c.vocab_size, c.model_dim);
+  Weights weights =
+      Weights::Creating([&random](const std::string& name, const Shape& shape) {
+        return random.Draw(name, shape);
+      });
+  NoPreparer preparer;
+  MNEME_RETURN_IF_ERROR(Model::CreateWeights(c, weights, preparer));
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : weights.created()) {
+    tensors.push_back({.name = name,
+                       .view = {.data = tensor.data(),
+                                .dtype = DType::kF32,
+                                .shape = tensor.shape()}});
   }
-  random.AddNorm("model.norm.weight", {c.model_dim});
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    const std::string prefix = absl::StrCat("model.layers.", layer, ".");
-    random.AddNorm(absl::StrCat(prefix, c.names.mixer_norm), {c.model_dim});
-    random.AddNorm(absl::StrCat(prefix, c.names.ffn_norm), {c.model_dim});
-    random.AddProjection(prefix + "mlp.gate_proj.weight", c.ffn_dim,
-                         c.model_dim);
-    random.AddProjection(prefix + "mlp.up_proj.weight", c.ffn_dim, c.model_dim);
-    random.AddProjection(prefix + "mlp.down_proj.weight", c.model_dim,
-                         c.ffn_dim);
-    if (c.pre_conv) {
-      random.AddNorm(prefix + "conv.norm.weight", {c.model_dim});
-      random.Add(prefix + "conv.conv.weight", {c.model_dim, 1, c.conv_kernel},
-                 0.0f, 0.3f);
-      random.Add(prefix + "conv.conv.bias", {c.model_dim}, 0.0f, 0.05f);
-    }
-    AddMixer(c, absl::StrCat(prefix, c.names.mixer), random);
-  }
-  MNEME_RETURN_IF_ERROR(random.Write(directory + "/model.safetensors"));
+  MNEME_RETURN_IF_ERROR(
+      WriteSafetensors(directory + "/model.safetensors", tensors));
   return WriteConfig(c, directory + "/config.json");
 }
 

@@ -54,7 +54,7 @@ absl::StatusOr<std::vector<ParityReader>> ReadSequences(
 
 absl::Status RunSequencesCase(ParityCase& run) {
   const Model& model = run.model();
-  const bool infini = model.config().mixer == MixerType::kInfini;
+  const bool infini = model.config().HasMixer(MixerType::kInfini);
   const TensorMap& expected = run.expected();
   const Shape& shape = expected.at("input_ids").shape;
   if (shape.size() != 2) return MalformedTensor("input_ids", "want [B, T]");
@@ -92,7 +92,9 @@ absl::Status RunSequencesCase(ParityCase& run) {
       values = Memories(model, readers, matrix);
     }
     MNEME_RETURN_IF_ERROR(
-        run.Compare(name, view, values, name == "logits" ? 0 : 1));
+        run.Compare(name, view, values,
+                    name == "logits" ? ParityCase::Measure::kOutput
+                                     : ParityCase::Measure::kRelativeMemory));
   }
   return absl::OkStatus();
 }

@@ -36,7 +36,7 @@ struct Options {
 absl::StatusOr<std::shared_ptr<const Model>> LoadPreset(
     const Options& options, const std::string& preset, Backend& backend) {
   MNEME_ASSIGN_OR_RETURN(const ModelConfig config, PresetConfig(preset));
-  if (config.mixer != MixerType::kTtt) {
+  if (config.mixers != std::vector<MixerType>{MixerType::kTtt}) {
     return absl::InvalidArgumentError(absl::StrCat(
         "preset ", preset,
         ": the work of a token is known here for TTT models only"));

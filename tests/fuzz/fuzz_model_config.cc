@@ -24,25 +24,37 @@ void ParseOne(std::string_view text) {
   MNEME_CHECK(config->ffn_dim > 0);
   MNEME_CHECK(config->layers > 0);
   MNEME_CHECK(config->heads > 0);
-  if (config->mixer == MixerType::kTtt) {
+  if (config->HasMixer(MixerType::kTtt)) {
     MNEME_CHECK(config->head_dim() > 0 && config->head_dim() % 2 == 0);
     MNEME_CHECK(config->head_dim() * config->heads == config->model_dim);
-  } else if (config->mixer == MixerType::kInfini) {
+  } else if (config->HasMixer(MixerType::kInfini)) {
     const InfiniConfig& infini = config->infini;
     MNEME_CHECK(infini.head_dim > 0 && infini.head_dim % 2 == 0);
     MNEME_CHECK(infini.kv_heads > 0 && config->heads % infini.kv_heads == 0);
     MNEME_CHECK(infini.segment > 0 && infini.epsilon > 0);
-  } else {
+  } else if (config->HasMixer(MixerType::kAttention)) {
     const AttentionConfig& attention = config->attention;
     MNEME_CHECK(attention.head_dim > 0 && attention.head_dim % 2 == 0);
     MNEME_CHECK(attention.kv_heads > 0);
     MNEME_CHECK(config->heads % attention.kv_heads == 0);
     MNEME_CHECK(attention.window > 0 && attention.sinks >= 0);
     MNEME_CHECK(attention.rope.theta > 0 && attention.rope.factor > 0);
+  } else {
+    const RelativeAttentionConfig& relative = config->relative;
+    MNEME_CHECK(relative.head_dim > 0 && relative.memory > 0);
+    MNEME_CHECK(relative.same_length || relative.segment > 0);
+    const AdaptiveConfig& adaptive = *config->adaptive;
+    int64_t tokens = 0;
+    for (int64_t band = 0; band < adaptive.bands(); ++band) {
+      MNEME_CHECK(adaptive.width(band) > 0);
+      MNEME_CHECK(adaptive.tokens(band, config->vocab_size) > 0);
+      tokens += adaptive.tokens(band, config->vocab_size);
+    }
+    MNEME_CHECK(tokens == config->vocab_size);
   }
   MNEME_CHECK(config->ttt.mini_batch > 0);
   MNEME_CHECK(config->conv_kernel > 0);
-  MNEME_CHECK(config->rms_norm_eps > 0);
+  MNEME_CHECK(config->norm_eps > 0);
   MNEME_CHECK(config->ttt.rope_theta > 0);
   MNEME_CHECK(config->ttt.base_lr > 0);
   for (const int32_t token : config->eos_tokens) {

@@ -46,7 +46,7 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
   EXPECT_EQ(config->layers, 24);
   EXPECT_EQ(config->heads, 32);
   EXPECT_EQ(config->head_dim(), 64);
-  EXPECT_EQ(config->rms_norm_eps, 1e-6f);
+  EXPECT_EQ(config->norm_eps, 1e-6f);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(config->ttt.rope_theta, 10000.0f);
   EXPECT_EQ(config->ttt.layer_type, "linear");
@@ -77,7 +77,7 @@ TEST(ModelConfigTest, EveryKeyIsRead) {
   EXPECT_EQ(config->layers, 3);
   EXPECT_EQ(config->heads, 4);
   EXPECT_EQ(config->head_dim(), 12);
-  EXPECT_EQ(config->rms_norm_eps, 0.5f);
+  EXPECT_EQ(config->norm_eps, 0.5f);
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_EQ(config->ttt.rope_theta, 100.0f);
   EXPECT_EQ(config->ttt.layer_type, "mlp");
@@ -328,7 +328,7 @@ TEST(InfiniConfigTest, DefaultsAreThoseOfLlamaAndThePaper) {
   EXPECT_EQ(config->model_dim, 4096);
   EXPECT_EQ(config->heads, 32);
   EXPECT_FALSE(config->tie_word_embeddings);
-  EXPECT_EQ(config->mixer, MixerType::kInfini);
+  EXPECT_EQ(config->mixer(0), MixerType::kInfini);
   EXPECT_EQ(config->infini.kv_heads, 32);
   EXPECT_EQ(config->infini.head_dim, 128);
   EXPECT_EQ(config->infini.segment, 2048);
@@ -399,7 +399,7 @@ absl::StatusOr<ModelConfig> ParseFamily(const std::string& type,
 TEST(AttentionConfigTest, FamiliesDifferInWhatTheirLayersHave) {
   const auto llama = ParseFamily("llama", "\"attention_bias\": true");
   ASSERT_THAT(llama, IsOk());
-  EXPECT_EQ(llama->mixer, MixerType::kAttention);
+  EXPECT_EQ(llama->mixer(0), MixerType::kAttention);
   EXPECT_TRUE(llama->attention.qkv_bias);
   EXPECT_TRUE(llama->attention.o_bias);
   EXPECT_FALSE(llama->attention.qk_norm);

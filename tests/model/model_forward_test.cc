@@ -79,9 +79,9 @@ std::vector<Case> Cases() {
   delta.config.infini.update_rule = "linear_delta";
   delta.config.tie_word_embeddings = false;
   cases.push_back(delta);
-  cases.push_back({"Window", *PresetConfig("llama-tiny")});
+  cases.push_back({"Window", *PresetConfig("window-tiny")});
   // Biases, norms of heads, other widths than the model's, no sinks.
-  Case window = {"WindowShorterThanABlock", *PresetConfig("llama-tiny")};
+  Case window = {"WindowShorterThanABlock", *PresetConfig("window-tiny")};
   window.config.model_type = "qwen3";
   window.config.model_dim = 52;
   window.config.heads = 3;

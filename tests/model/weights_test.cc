@@ -65,7 +65,7 @@ TEST_F(WeightsTest, ATensorIsTakenWithItsNumbers) {
 
 TEST_F(WeightsTest, AMissingTensorIsNamedWithWhatWasWanted) {
   Weights weights = Open();
-  EXPECT_THAT(weights.Take("other", {4, 5}),
+  EXPECT_THAT(weights.TakeTensor("other", {4, 5}),
               AllOf(Fails(kInvalid, "\"other\" is missing"),
                     Fails(kInvalid, "F32[4,5]")));
 }
@@ -81,7 +81,7 @@ TEST_F(WeightsTest, AWrongShapeIsNamedWithTheFoundAndTheWanted) {
 
 TEST_F(WeightsTest, AWrongElementTypeIsNamed) {
   Weights weights = Open();
-  EXPECT_THAT(weights.Take("ids", {3}),
+  EXPECT_THAT(weights.TakeTensor("ids", {3}),
               AllOf(Fails(kInvalid, "\"ids\" is I64[3]"),
                     Fails(kInvalid, "want F32[3]")));
 }
@@ -96,8 +96,7 @@ TEST_F(WeightsTest, ANumberThatIsNotFiniteIsNamedByItsPlace) {
     Write(values, "matrix");
     Weights weights = Open();
     for (const absl::Status& status :
-         {weights.Take("matrix", {2, 3}).status(),
-          weights.TakeTensor("matrix", {2, 3}).status(),
+         {weights.TakeTensor("matrix", {2, 3}).status(),
           weights.TakeMatrix("matrix", {2, 3}, *backend).status()}) {
       EXPECT_THAT(status, AllOf(Fails(kInvalid, "\"matrix\""),
                                 Fails(kInvalid, "element 4")));
@@ -108,7 +107,7 @@ TEST_F(WeightsTest, ANumberThatIsNotFiniteIsNamedByItsPlace) {
   extremes[1] = std::numeric_limits<float>::lowest();
   extremes[2] = std::numeric_limits<float>::denorm_min();
   Write(extremes, "matrix");
-  EXPECT_THAT(Open().Take("matrix", {2, 3}), IsOk());
+  EXPECT_THAT(Open().TakeTensor("matrix", {2, 3}), IsOk());
 }
 
 TEST_F(WeightsTest, AMatrixIsPreparedByTheBackend) {
@@ -149,21 +148,23 @@ TEST_F(WeightsTest, HalvesAreWidened) {
   const auto from_bf16 = weights.TakeTensor("bf16", {1, 3});
   ASSERT_THAT(from_bf16, IsOk());
   EXPECT_THAT(from_bf16->values(), ElementsAre(1, -2, 3));
-  EXPECT_THAT(weights.Take("infinite f16", {2}), Fails(kInvalid, "element 1"));
-  EXPECT_THAT(weights.Take("infinite bf16", {3}), Fails(kInvalid, "element 2"));
+  EXPECT_THAT(weights.TakeTensor("infinite f16", {2}),
+              Fails(kInvalid, "element 1"));
+  EXPECT_THAT(weights.TakeTensor("infinite bf16", {3}),
+              Fails(kInvalid, "element 2"));
 
   const auto matrix = weights.TakeMatrix("bf16", {1, 3}, *backend);
   ASSERT_THAT(matrix, IsOk());
   EXPECT_EQ((*matrix)->bytes(), 12);  // held as f32
   std::vector<float> row(3);
-  backend->GatherRows(**matrix, {0}, {row.data(), 1, 3, 3});
+  backend->GatherRows(**matrix, {0}, 1.0f, {row.data(), 1, 3, 3});
   EXPECT_THAT(row, ElementsAre(1, -2, 3));
 }
 
 TEST_F(WeightsTest, ATensorThatNothingTookIsNamed) {
   Weights weights = Open();
-  ASSERT_THAT(weights.Take("matrix", {2, 3}), IsOk());
-  ASSERT_THAT(weights.Take("rates", {2, 1, 3}), IsOk());
+  ASSERT_THAT(weights.TakeTensor("matrix", {2, 3}), IsOk());
+  ASSERT_THAT(weights.TakeTensor("rates", {2, 1, 3}), IsOk());
   EXPECT_THAT(weights.CheckAllTaken(),
               AllOf(Fails(kInvalid, "\"ids\""), Fails(kInvalid, "I64[3]")));
   weights.Ignore("ids");
@@ -174,28 +175,69 @@ TEST_F(WeightsTest, AFailedTakeTakesNothing) {
   Weights weights = Open();
   weights.Ignore("ids");
   weights.Ignore("rates");
-  EXPECT_THAT(weights.Take("matrix", {3, 2}), Fails(kInvalid, "\"matrix\""));
+  EXPECT_THAT(weights.TakeTensor("matrix", {3, 2}),
+              Fails(kInvalid, "\"matrix\""));
   EXPECT_THAT(weights.CheckAllTaken(), Fails(kInvalid, "\"matrix\""));
+}
+
+TEST_F(WeightsTest, ATensorIsFoundUnderAnotherNameAndInsideAnother) {
+  Weights weights = Open();
+  weights.SetSources([](const std::string& name) -> TensorSource {
+    if (name == "renamed") return {.name = "matrix"};
+    if (name == "turned") return {.name = "matrix", .transposed = true};
+    if (name == "second row") {
+      return {
+          .name = "matrix", .all_rows = 2, .first = 1, .run = 1, .period = 2};
+    }
+    // Of three columns that the file has as rows, the outer two.
+    if (name == "outer columns") {
+      return {.name = "matrix",
+              .transposed = true,
+              .all_rows = 3,
+              .first = 0,
+              .run = 1,
+              .period = 2};
+    }
+    return {.name = name};
+  });
+  const auto values = [&weights](const char* name, const Shape& shape) {
+    const absl::StatusOr<Tensor> tensor = weights.TakeTensor(name, shape);
+    EXPECT_THAT(tensor, IsOk());
+    return std::vector<float>(tensor->values().begin(), tensor->values().end());
+  };
+  EXPECT_THAT(values("renamed", {2, 3}), ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(values("turned", {3, 2}), ElementsAre(1, 4, 2, 5, 3, 6));
+  EXPECT_THAT(values("second row", {1, 3}), ElementsAre(4, 5, 6));
+  EXPECT_THAT(values("outer columns", {2, 2}), ElementsAre(1, 4, 3, 6));
+  EXPECT_EQ(weights.elements(), 6);  // of the file, each once
+  // What is missing or of another shape is called as the file would.
+  EXPECT_THAT(weights.TakeTensor("turned", {2, 3}),
+              AllOf(Fails(kInvalid, "\"matrix\" is F32[2,3]"),
+                    Fails(kInvalid, "want F32[3,2]")));
+}
+
+TEST_F(WeightsTest, ACopyHasToSayTheSame) {
+  Weights weights = Open();
+  EXPECT_THAT(weights.IgnoreCopy("absent", "matrix", {2, 3}, "why"), IsOk());
+  EXPECT_THAT(weights.IgnoreCopy("matrix", "matrix", {2, 3}, "why"), IsOk());
+  EXPECT_THAT(weights.IgnoreCopy("matrix", "absent", {2, 3}, "why"),
+              Fails(kInvalid, "\"absent\" is missing"));
 }
 
 TEST_F(WeightsTest, WhatWasTakenIsCountedAndDigested) {
   Weights weights = Open();
   const std::string nothing = weights.Digest();
   EXPECT_EQ(weights.elements(), 0);
-  ASSERT_THAT(weights.Take("matrix", {2, 3}), IsOk());
-  ASSERT_THAT(weights.Take("rates", {2, 1, 3}), IsOk());
+  ASSERT_THAT(weights.TakeTensor("matrix", {2, 3}), IsOk());
+  ASSERT_THAT(weights.TakeTensor("rates", {2, 1, 3}), IsOk());
   EXPECT_EQ(weights.elements(), 6 + 6);
   EXPECT_NE(weights.Digest(), nothing);
-  weights.Ignore("matrix");
-  weights.Ignore("rates");
-  EXPECT_EQ(weights.elements(), 0);
-  EXPECT_EQ(weights.Digest(), nothing);
 }
 
 TEST_F(WeightsTest, TheDigestKnowsNamesAndEveryBit) {
   const auto digest_of = [this](const std::string& name) {
     Weights weights = Open();
-    EXPECT_THAT(weights.Take(name, {2, 3}), IsOk());
+    EXPECT_THAT(weights.TakeTensor(name, {2, 3}), IsOk());
     return weights.Digest();
   };
   const std::string digest = digest_of("matrix");

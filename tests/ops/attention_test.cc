@@ -26,7 +26,7 @@ struct AttentionSizes {
     return {.heads = heads,
             .kv_heads = kv_heads,
             .head_dim = head_dim,
-            .window = window,
+            .kept = window - 1,
             .sinks = sinks,
             .scale = 0.7f};
   }
@@ -76,7 +76,7 @@ class AttentionTest : public ConformanceTest {
     constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
     return {.position = 0,
             .ring = std::vector<float>(
-                (params.kept() + kMaxRows) * params.token_floats(), kPoison),
+                (params.kept + kMaxRows) * params.token_floats(), kPoison),
             .sinks = std::vector<float>(
                 std::max<int64_t>(1, params.sinks) * params.token_floats(),
                 kPoison)};
@@ -89,14 +89,22 @@ class AttentionTest : public ConformanceTest {
                       std::vector<Kept>* kept) {
     const AttentionParams params = sizes.params();
     std::vector<AttentionSlice> slices;
+    std::vector<int64_t> begins;
+    for (size_t i = 0; i < shares.size(); ++i) {
+      for (int64_t row = 0; row < shares[i]; ++row) {
+        begins.push_back(
+            std::max<int64_t>(0, (*kept)[i].position + row - params.kept));
+      }
+    }
     int64_t first_row = 0;
     for (size_t i = 0; i < shares.size(); ++i) {
       Kept& session = (*kept)[i];
       slices.push_back({.first_row = first_row,
                         .rows = shares[i],
                         .position = session.position,
+                        .begins = begins.data() + first_row,
                         .ring = session.ring.data(),
-                        .ring_rows = params.kept() + kMaxRows,
+                        .ring_rows = params.kept + kMaxRows,
                         .sinks = session.sinks.data()});
       session.position += shares[i];
       first_row += shares[i];

@@ -203,7 +203,8 @@ TEST_P(MatmulTest, GatheredRowsAreTheWeightsOwnBits) {
     }
     for (Backend* backend : {&reference(), &cpu(1), &cpu(2)}) {
       Operand y(5, in);
-      backend->GatherRows(*Prepare(*backend, out, in, values), ids, y.view());
+      backend->GatherRows(*Prepare(*backend, out, in, values), ids, 1.0f,
+                          y.view());
       EXPECT_TRUE(Identical(y, wanted)) << backend->name();
     }
   }

@@ -41,6 +41,16 @@ class RowOperationsTest : public ConformanceTest {
             .bias = RandomValues(cols, 1.0f, random_)};
   }
 
+  static auto Activating(Activation activation, bool with_up) {
+    return [=](Backend& backend, const Operand& x, const Operand& other) {
+      Operand gate = x;
+      backend.Activate(activation,
+                       with_up ? ConstRows(other.view()) : ConstRows(),
+                       gate.view());
+      return gate;
+    };
+  }
+
   // All of them. The tolerances are for inputs below 4.
   static std::vector<Operation> Operations(const Parameters& p) {
     return {
@@ -62,29 +72,30 @@ class RowOperationsTest : public ConformanceTest {
            backend.Accumulate(other.view(), y.view());
            return y;
          }},
-        {"SiluMul", 4e-6,
-         [](Backend& backend, const Operand& x, const Operand& other) {
-           Operand gate = x;
-           backend.SiluMul(other.view(), gate.view());
-           return gate;
-         }},
+        {"silu times up", 4e-6, Activating(Activation::kSilu, true)},
+        {"silu", 4e-6, Activating(Activation::kSilu, false)},
+        {"sigmoid times up", 4e-6, Activating(Activation::kSigmoid, true)},
+        {"gelu (tanh) times up", 4e-6, Activating(Activation::kGeluTanh, true)},
+        {"gelu (tanh)", 4e-6, Activating(Activation::kGeluTanh, false)},
+        {"gelu (erf) times up", 4e-6, Activating(Activation::kGeluErf, true)},
+        {"gelu (erf)", 4e-6, Activating(Activation::kGeluErf, false)},
+        {"relu", 0.0, Activating(Activation::kRelu, false)},
         {"ScaledSigmoid", 1e-6,
          [&p](Backend& backend, const Operand& x, const Operand&) {
            Operand y = x;
            backend.ScaledSigmoid(p.bias, 0.25f, y.view());
            return y;
          }},
-        {"LayerNormGate without gate", 2e-5,
+        {"LayerNorm", 2e-5,
          [&p](Backend& backend, const Operand& x, const Operand&) {
-           Operand y = x;
-           backend.LayerNormGate(p.weight, p.bias, kEps, {}, y.view());
+           Operand y(x.rows(), x.cols());
+           backend.LayerNorm(x.view(), p.weight, p.bias, kEps, y.view());
            return y;
          }},
-        {"LayerNormGate", 1e-4,
-         [&p](Backend& backend, const Operand& x, const Operand& other) {
+        {"LayerNorm in place", 2e-5,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
            Operand y = x;
-           backend.LayerNormGate(p.weight, p.bias, kEps, other.view(),
-                                 y.view());
+           backend.LayerNorm(y.view(), p.weight, p.bias, kEps, y.view());
            return y;
          }},
     };
@@ -169,7 +180,7 @@ TEST_P(RowOperationsTest, AVarianceFarBelowTheMeanSurvives) {
   }
   for (Backend* backend : {&reference(), &cpu()}) {
     Operand y = x;
-    backend->LayerNormGate(ones, zeros, kEps, {}, y.view());
+    backend->LayerNorm(y.view(), ones, zeros, kEps, y.view());
     for (int64_t col = 0; col < cols; ++col) {
       ASSERT_NEAR(y.at(0, col), col % 2 == 0 ? 1.0f : -1.0f, 1e-3f)
           << backend->name();
@@ -199,16 +210,20 @@ void ExpectRelative(const Operand& found, const Operand& wanted,
   }
 }
 
-TEST_P(RowOperationsTest, SiluOfExtremesIsRightAndFinite) {
+TEST_P(RowOperationsTest, ActivationsOfExtremesAreRightAndFinite) {
   const Operand x = Extremes();
-  const Operand ones = Operand(x.rows(), x.cols());
-  Operand up = x;
-  std::fill_n(up.view().row(0), up.cols(), 1.0f);
-  Operand wanted = x;
-  Operand found = x;
-  reference().SiluMul(up.view(), wanted.view());
-  cpu().SiluMul(up.view(), found.view());
-  ExpectRelative(found, wanted, x, "silu");
+  for (const auto& [name, activation] :
+       {std::pair<const char*, Activation>{"silu", Activation::kSilu},
+        {"sigmoid", Activation::kSigmoid},
+        {"gelu (tanh)", Activation::kGeluTanh},
+        {"gelu (erf)", Activation::kGeluErf},
+        {"relu", Activation::kRelu}}) {
+    Operand wanted = x;
+    Operand found = x;
+    reference().Activate(activation, {}, wanted.view());
+    cpu().Activate(activation, {}, found.view());
+    ExpectRelative(found, wanted, x, name);
+  }
 }
 
 TEST_P(RowOperationsTest, SigmoidOfExtremesIsRightAndFinite) {
@@ -219,18 +234,6 @@ TEST_P(RowOperationsTest, SigmoidOfExtremesIsRightAndFinite) {
   reference().ScaledSigmoid(no_bias, 2.0f, wanted.view());
   cpu().ScaledSigmoid(no_bias, 2.0f, found.view());
   ExpectRelative(found, wanted, x, "sigmoid");
-}
-
-TEST_P(RowOperationsTest, GeluOfExtremesIsRightAndFinite) {
-  const Operand gate = Extremes();
-  const std::vector<float> no_weight(gate.cols(), 0.0f);
-  const std::vector<float> ones(gate.cols(), 1.0f);
-  Operand wanted = Operand::Uniform(1, gate.cols(), 1.0f, random_);
-  Operand found = wanted;
-  // LayerNorm with weight 0 and bias 1 leaves the gate alone.
-  reference().LayerNormGate(no_weight, ones, kEps, gate.view(), wanted.view());
-  cpu().LayerNormGate(no_weight, ones, kEps, gate.view(), found.view());
-  ExpectRelative(found, wanted, gate, "gelu");
 }
 
 // Facts that hold without the reference, for both backends.
@@ -250,12 +253,12 @@ TEST_P(RowOperationsTest, KnownValues) {
     EXPECT_FLOAT_EQ(y.at(0, 1), -8.0f / std::sqrt(12.5f));
 
     y = x;
-    backend->LayerNormGate(weight, bias, 0.0f, {}, y.view());
+    backend->LayerNorm(y.view(), weight, bias, 0.0f, y.view());
     EXPECT_FLOAT_EQ(y.at(0, 0), 1.5f);
     EXPECT_FLOAT_EQ(y.at(0, 1), -1.75f);
 
     y = x;
-    backend->SiluMul(x.view(), y.view());
+    backend->Activate(Activation::kSilu, x.view(), y.view());
     EXPECT_FLOAT_EQ(y.at(0, 0), 9.0f / (1.0f + std::exp(-3.0f)));
     EXPECT_FLOAT_EQ(y.at(0, 1), 16.0f / (1.0f + std::exp(4.0f)));
 

@@ -4,13 +4,16 @@
 // on every path, cut in every way.
 #include "engine/tools/parity.h"
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_replace.h"
+#include "engine/base/check.h"
 #include "engine/model/safetensors.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/ops/reference/reference_backend.h"
@@ -91,20 +94,26 @@ TEST_P(ParityTest, DumpHoldsEveryComparedTensor) {
   EXPECT_EQ((*file)->tensors().size(), lines->size());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Golden, ParityTest,
-    testing::Values("decoders/llama", "decoders/llama_biases_tied_one_head",
-                    "decoders/llama_rope_linear", "decoders/llama_rope_llama3",
-                    "decoders/mistral_window", "decoders/qwen2",
-                    "decoders/qwen3", "infini/delta_gqa", "infini/delta_mha",
-                    "infini/linear_gqa_gate_alias_tied", "infini/linear_mha",
-                    "infini/short_prompt_extreme_gates", "ttt/linear_mamba",
-                    "ttt/linear_shareqk_k8_untied", "ttt/linear_transformer",
-                    "ttt/mlp_gate_head32", "ttt/mlp_mamba",
-                    "ttt/mlp_transformer_untied"),
-    [](const auto& test) {
-      return absl::StrReplaceAll(test.param, {{"/", "_"}});
-    });
+// The names of all cases, "infini/delta_mha".
+std::vector<std::string> Cases() {
+  std::vector<std::string> cases;
+  for (const char* kind : {"decoders", "infini", "transformer_xl", "ttt"}) {
+    size_t of_kind = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(
+             std::filesystem::path(MNEME_TEST_DATA) / kind)) {
+      cases.push_back(kind + ("/" + entry.path().filename().string()));
+      ++of_kind;
+    }
+    MNEME_CHECK(of_kind >= 5);
+  }
+  std::sort(cases.begin(), cases.end());
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, ParityTest, testing::ValuesIn(Cases()),
+                         [](const auto& test) {
+                           return absl::StrReplaceAll(test.param, {{"/", "_"}});
+                         });
 
 }  // namespace
 }  // namespace mneme

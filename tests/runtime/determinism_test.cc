@@ -241,12 +241,12 @@ TEST_F(DeterminismTest, NorWithSeveralSegmentsToABlock) {
 }
 
 TEST_F(DeterminismTest, NorWithAWindowAndSinks) {
-  MakeEngines(*PresetConfig("llama-tiny"));
+  MakeEngines(*PresetConfig("window-tiny"));
   Check(300, 14);
 }
 
 TEST_F(DeterminismTest, NorWithAWindowShorterThanABlock) {
-  ModelConfig config = *PresetConfig("llama-tiny");
+  ModelConfig config = *PresetConfig("window-tiny");
   config.attention.window = 7;
   config.attention.sinks = 0;
   MakeEngines(config);

@@ -216,7 +216,7 @@ TEST_P(ExtremesTest, ASessionOutOfRangeLeavesItsBatchMatesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, ExtremesTest,
-                         testing::Values("infini-tiny", "llama-tiny",
+                         testing::Values("infini-tiny", "window-tiny",
                                          "ttt-linear-tiny", "ttt-mlp-tiny"),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});

@@ -134,7 +134,7 @@ TEST_P(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, FaultTest,
-                         testing::Values("infini-tiny", "llama-tiny",
+                         testing::Values("infini-tiny", "window-tiny",
                                          "ttt-linear-tiny"),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});

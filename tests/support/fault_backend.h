@@ -33,28 +33,36 @@ class FaultBackend final : public Backend {
   absl::Status Reserve(const MixerParams& params, int64_t rows) override {
     return inner_->Reserve(params, rows);
   }
+  absl::Status Multiply(const Matrix& weight, ConstRows x, Rows y) override {
+    return inner_->Multiply(weight, x, y);
+  }
   void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
               Rows y) override {
     inner_->Matmul(path, weight, x, y);
   }
   void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
-                  Rows y) override {
-    inner_->GatherRows(table, ids, y);
+                  float scale, Rows y) override {
+    inner_->GatherRows(table, ids, scale, y);
   }
   void RmsNorm(ConstRows x, absl::Span<const float> weight, float eps,
                Rows y) override {
     inner_->RmsNorm(x, weight, eps, y);
   }
   void Accumulate(ConstRows x, Rows y) override { inner_->Accumulate(x, y); }
-  void SiluMul(ConstRows up, Rows gate) override { inner_->SiluMul(up, gate); }
+  void LayerNorm(ConstRows x, absl::Span<const float> weight,
+                 absl::Span<const float> bias, float eps, Rows y) override {
+    inner_->LayerNorm(x, weight, bias, eps, y);
+  }
+  void Activate(Activation activation, ConstRows up, Rows gate) override {
+    inner_->Activate(activation, up, gate);
+  }
   void ScaledSigmoid(absl::Span<const float> bias, float scale,
                      Rows x) override {
     inner_->ScaledSigmoid(bias, scale, x);
   }
-  void LayerNormGate(absl::Span<const float> weight,
-                     absl::Span<const float> bias, float eps, ConstRows gate,
-                     Rows x) override {
-    inner_->LayerNormGate(weight, bias, eps, gate, x);
+  void AdaptiveLogSoftmax(absl::Span<const int64_t> ends, ConstRows clusters,
+                          Rows logits) override {
+    inner_->AdaptiveLogSoftmax(ends, clusters, logits);
   }
   void CausalConv(const CausalConvParams& params, ConstRows x,
                   absl::Span<const CausalConvSlice> slices, Rows y) override {

@@ -6,9 +6,14 @@
 #ifndef MNEME_ENGINE_MODEL_FAMILIES_FAMILY_H_
 #define MNEME_ENGINE_MODEL_FAMILIES_FAMILY_H_
 
+#include <string>
+
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "engine/model/config_keys.h"
 #include "engine/model/model_config.h"
+#include "engine/model/weights.h"
 
 namespace mneme {
 
@@ -19,13 +24,31 @@ struct Family {
   // INVALID_ARGUMENT for values that do not go together. Called with values
   // that are good each by itself.
   absl::Status (*check)(const ModelConfig& config);
-  // The keys that `read` takes and ReadSizes does not, as `config` has them.
+  // The keys that `read` takes, but for vocab_size and tie_word_embeddings, as
+  // `config` has them.
   nlohmann::json (*to_json)(const ModelConfig& config);
+  // Says how the family's checkpoints spell their tensors, and what of them
+  // changes nothing. Errors as Weights. Null: as Llama's.
+  absl::Status (*adapt)(const ModelConfig& config, Weights& weights) = nullptr;
 };
+
+absl::Span<const Family* const> AllFamilies();
+// REQUIRES: config.model_type is one of theirs.
+const Family& FamilyOf(const ModelConfig& config);
+
+// The parts of "model.layers.N.rest".
+struct LayerTensor {
+  int64_t layer = 0;
+  std::string rest;
+};
+absl::optional<LayerTensor> ParseLayerTensor(const std::string& name);
 
 // Reads the sizes that the families spell alike, where `config` holds their
 // defaults.
 void ReadSizes(KeyReader& keys, ModelConfig& config);
+
+// The keys that it reads, but for vocab_size and tie_word_embeddings.
+nlohmann::json SizesToJson(const ModelConfig& config);
 
 // Reads how many heads of keys and values there are, and how wide heads are;
 // after ReadSizes.
@@ -48,6 +71,9 @@ extern const Family kLlamaFamily;    // "llama"
 extern const Family kMistralFamily;  // "mistral", has a window of its own
 extern const Family kQwen2Family;    // "qwen2"
 extern const Family kQwen3Family;    // "qwen3"
+// "transfo-xl": Transformer-XL with an adaptive vocabulary. "segment_length",
+// wanted where "same_length" is false, and "mem_init" are keys of ours.
+extern const Family kTransfoXlFamily;
 
 }  // namespace mneme
 

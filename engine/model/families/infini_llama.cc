@@ -15,8 +15,7 @@ void Read(KeyReader& keys, ModelConfig& config) {
   config.layers = 32;
   config.tie_word_embeddings = false;
   ReadSizes(keys, config);
-  config.mixer = MixerType::kInfini;
-  config.names = kLlamaNames;
+  config.mixers = {MixerType::kInfini};
   keys.MustBe("architectures",
               nlohmann::json::array({"InfiniLlamaForCausalLM"}));
   keys.MustBe("hidden_act", "silu");
@@ -46,12 +45,14 @@ absl::Status Check(const ModelConfig& config) {
 
 nlohmann::json ToJson(const ModelConfig& config) {
   const InfiniConfig& infini = config.infini;
-  return {{"num_key_value_heads", infini.kv_heads},
-          {"head_dim", infini.head_dim},
-          {"rope_theta", infini.rope_theta},
-          {"infini_segment_length", infini.segment},
-          {"infini_update_rule", infini.update_rule},
-          {"infini_memory_eps", infini.epsilon}};
+  nlohmann::json out = SizesToJson(config);
+  out.update({{"num_key_value_heads", infini.kv_heads},
+              {"head_dim", infini.head_dim},
+              {"rope_theta", infini.rope_theta},
+              {"infini_segment_length", infini.segment},
+              {"infini_update_rule", infini.update_rule},
+              {"infini_memory_eps", infini.epsilon}});
+  return out;
 }
 
 }  // namespace

@@ -39,8 +39,7 @@ void ReadRope(KeyReader& keys, RopeConfig& rope) {
 void ReadDecoder(const char* architecture, KeyReader& keys,
                  ModelConfig& config) {
   ReadSizes(keys, config);
-  config.mixer = MixerType::kAttention;
-  config.names = kLlamaNames;
+  config.mixers = {MixerType::kAttention};
   keys.MustBe("architectures", json::array({architecture}));
   keys.MustBe("hidden_act", "silu");
   AttentionConfig& attention = config.attention;
@@ -135,11 +134,13 @@ json RopeJson(const RopeConfig& rope) {
 
 json ToJson(const ModelConfig& config) {
   const AttentionConfig& attention = config.attention;
-  return {{"num_key_value_heads", attention.kv_heads},
-          {"head_dim", attention.head_dim},
-          {"attention_window", attention.window},
-          {"attention_sinks", attention.sinks},
-          {"rope_parameters", RopeJson(attention.rope)}};
+  json out = SizesToJson(config);
+  out.update({{"num_key_value_heads", attention.kv_heads},
+              {"head_dim", attention.head_dim},
+              {"attention_window", attention.window},
+              {"attention_sinks", attention.sinks},
+              {"rope_parameters", RopeJson(attention.rope)}});
+  return out;
 }
 
 // Of those that may have biases.

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "engine/model/families/family.h"
 
 namespace mneme {
@@ -7,6 +11,7 @@ namespace {
 
 void Read(KeyReader& keys, ModelConfig& config) {
   ReadSizes(keys, config);
+  config.mixers = {MixerType::kTtt};
   keys.MustBe("architectures", nlohmann::json::array({"TTTForCausalLM"}));
   keys.MustBe("hidden_act", "silu");
   config.ttt.layer_type = keys.Choice("ttt_layer_type", {"linear", "mlp"});
@@ -35,18 +40,42 @@ absl::Status Check(const ModelConfig& config) {
 }
 
 nlohmann::json ToJson(const ModelConfig& config) {
-  return {{"rope_theta", config.ttt.rope_theta},
-          {"ttt_layer_type", config.ttt.layer_type},
-          {"ttt_base_lr", config.ttt.base_lr},
-          {"mini_batch_size", config.ttt.mini_batch},
-          {"share_qk", config.ttt.share_qk},
-          {"use_gate", config.ttt.use_gate},
-          {"pre_conv", config.pre_conv},
-          {"conv_kernel", config.conv_kernel}};
+  nlohmann::json out = SizesToJson(config);
+  out.update({{"rope_theta", config.ttt.rope_theta},
+              {"ttt_layer_type", config.ttt.layer_type},
+              {"ttt_base_lr", config.ttt.base_lr},
+              {"mini_batch_size", config.ttt.mini_batch},
+              {"share_qk", config.ttt.share_qk},
+              {"use_gate", config.ttt.use_gate},
+              {"pre_conv", config.pre_conv},
+              {"conv_kernel", config.conv_kernel}});
+  return out;
+}
+
+TensorSource SourceOf(const std::string& name) {
+  const absl::optional<LayerTensor> tensor = ParseLayerTensor(name);
+  if (!tensor.has_value()) return {.name = name};
+  const std::string prefix = absl::StrCat("model.layers.", tensor->layer, ".");
+  absl::string_view rest = tensor->rest;
+  if (absl::ConsumePrefix(&rest, "self_attn.")) {
+    return {.name = absl::StrCat(prefix, "seq_modeling_block.", rest)};
+  }
+  if (rest == "input_layernorm.weight") {
+    return {.name = prefix + "seq_norm.weight"};
+  }
+  if (rest == "post_attention_layernorm.weight") {
+    return {.name = prefix + "ffn_norm.weight"};
+  }
+  return {.name = name};
+}
+
+absl::Status Adapt(const ModelConfig& /*config*/, Weights& weights) {
+  weights.SetSources(&SourceOf);
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-const Family kTttFamily = {"ttt", &Read, &Check, &ToJson};
+const Family kTttFamily = {"ttt", &Read, &Check, &ToJson, &Adapt};
 
 }  // namespace mneme

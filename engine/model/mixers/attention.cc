@@ -11,21 +11,12 @@
 
 #include "absl/container/inlined_vector.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/mixers/row_begins.h"
+#include "engine/model/projection.h"
 #include "engine/model/rotation.h"
 
 namespace mneme {
 namespace {
-
-// A projection with its bias, if it has one.
-struct Projection {
-  std::unique_ptr<const Matrix> weight;  // [out, in]
-  Tensor bias;                           // [out], or empty
-
-  void Forward(const Pass& pass, ConstRows x, Rows y) const {
-    pass.backend.Matmul(pass.path, *weight, x, y);
-    if (!bias.values().empty()) pass.backend.AddBias(bias.values(), y);
-  }
-};
 
 struct AttentionWeights {
   Projection q, k, v, o;
@@ -36,7 +27,7 @@ class Attention final : public SequenceMixer {
  public:
   Attention(const ModelConfig& config, AttentionWeights weights)
       : heads_(config.heads),
-        norm_eps_(config.rms_norm_eps),
+        norm_eps_(config.norm_eps),
         config_(config.attention),
         weights_(std::move(weights)),
         frequencies_(RotationFrequencies(config_.rope, config_.head_dim)) {}
@@ -47,14 +38,14 @@ class Attention final : public SequenceMixer {
   int64_t segment_tokens() const override { return 0; }
 
   int64_t weight_bytes() const override {
-    return weights_.q.weight->bytes() + weights_.k.weight->bytes() +
-           weights_.v.weight->bytes() + weights_.o.weight->bytes();
+    return weights_.q.bytes() + weights_.k.bytes() + weights_.v.bytes() +
+           weights_.o.bytes();
   }
 
   LayerSpec state_spec() const override {
     LayerSpec spec = {{.name = "ring",
                        .kind = PartKind::kRing,
-                       .rows = params().kept(),
+                       .rows = params().kept,
                        .row_floats = params().token_floats()}};
     if (config_.sinks > 0) {
       spec.push_back({.name = "sinks",
@@ -99,9 +90,12 @@ class Attention final : public SequenceMixer {
       Rotate(pass, config_.sinks + config_.window - 1, {far_q});
     }
     Rotate(pass, std::numeric_limits<int64_t>::max(), {q, k});
+    const RowBegins begins(pass, [this](int64_t position) {
+      return std::max<int64_t>(0, position - config_.window + 1);
+    });
     pass.backend.Attention(pass.path, params(),
                            {.q = q, .k = k, .v = v, .far_q = far_q},
-                           Slices(pass, first_part), out);
+                           Slices(pass, first_part, begins), out);
     Advance(pass, first_part);
     weights_.o.Forward(pass, out, y);
   }
@@ -110,7 +104,7 @@ class Attention final : public SequenceMixer {
     return {.heads = heads_,
             .kv_heads = config_.kv_heads,
             .head_dim = config_.head_dim,
-            .window = config_.window,
+            .kept = config_.window - 1,
             .sinks = config_.sinks,
             .scale = static_cast<float>(
                 1.0 / std::sqrt(static_cast<double>(config_.head_dim)))};
@@ -151,7 +145,7 @@ class Attention final : public SequenceMixer {
   }
 
   absl::InlinedVector<AttentionSlice, kMaxPassSlices> Slices(
-      const Pass& pass, int64_t first_part) const {
+      const Pass& pass, int64_t first_part, const RowBegins& begins) const {
     const int64_t ring = first_part + int64_t(AttentionPart::kRing);
     const int64_t sinks = first_part + int64_t(AttentionPart::kSinks);
     absl::InlinedVector<AttentionSlice, kMaxPassSlices> slices;
@@ -159,6 +153,7 @@ class Attention final : public SequenceMixer {
       slices.push_back({.first_row = slice.first_row,
                         .rows = slice.rows,
                         .position = slice.position,
+                        .begins = begins.of(slice),
                         .ring = slice.state->ring(ring),
                         .ring_rows = slice.state->ring_rows(ring),
                         .sinks = config_.sinks > 0
@@ -194,25 +189,22 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeAttention(
   Weights& weights = context.weights;
   const int64_t query_dim = config.heads * attention.head_dim;
   const int64_t kv_dim = attention.kv_heads * attention.head_dim;
-  const auto take = [&](const std::string& name, int64_t out, int64_t in,
-                        bool has_bias) -> absl::StatusOr<Projection> {
-    Projection projection;
-    MNEME_ASSIGN_OR_RETURN(projection.weight,
-                           weights.TakeMatrix(prefix + name + ".weight",
-                                              {out, in}, context.backend));
-    if (has_bias) {
-      MNEME_ASSIGN_OR_RETURN(
-          projection.bias, weights.TakeTensor(prefix + name + ".bias", {out}));
-    }
-    return projection;
+  const auto take = [&](const char* name, int64_t out, int64_t in, bool bias) {
+    return Projection::Take(
+        context, prefix + name, out, in,
+        bias ? Projection::Bias::kAdded : Projection::Bias::kNone);
   };
   const int64_t dim = config.model_dim;
-  AttentionWeights w;
-  MNEME_ASSIGN_OR_RETURN(w.q,
+  MNEME_ASSIGN_OR_RETURN(Projection q,
                          take("q_proj", query_dim, dim, attention.qkv_bias));
-  MNEME_ASSIGN_OR_RETURN(w.k, take("k_proj", kv_dim, dim, attention.qkv_bias));
-  MNEME_ASSIGN_OR_RETURN(w.v, take("v_proj", kv_dim, dim, attention.qkv_bias));
-  MNEME_ASSIGN_OR_RETURN(w.o, take("o_proj", dim, query_dim, attention.o_bias));
+  MNEME_ASSIGN_OR_RETURN(Projection k,
+                         take("k_proj", kv_dim, dim, attention.qkv_bias));
+  MNEME_ASSIGN_OR_RETURN(Projection v,
+                         take("v_proj", kv_dim, dim, attention.qkv_bias));
+  MNEME_ASSIGN_OR_RETURN(Projection o,
+                         take("o_proj", dim, query_dim, attention.o_bias));
+  AttentionWeights w = {std::move(q), std::move(k), std::move(v),
+                        std::move(o), {},           {}};
   if (attention.qk_norm) {
     MNEME_ASSIGN_OR_RETURN(
         w.q_norm,

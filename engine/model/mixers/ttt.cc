@@ -158,10 +158,13 @@ class Ttt final : public SequenceMixer {
     }
     Learn(pass, first_part, {.q = q, .k = k, .v = v, .learning_rate = rate},
           out);
-    backend.LayerNormGate(weights_.post_norm_weight.values(),
-                          weights_.post_norm_bias.values(), kPostNormEps, gate,
-                          out);
-    backend.Matmul(pass.path, *weights_.o_proj, out, y);
+    backend.LayerNorm(out, weights_.post_norm_weight.values(),
+                      weights_.post_norm_bias.values(), kPostNormEps, out);
+    if (weights_.g_proj != nullptr) {
+      backend.Activate(Activation::kGeluTanh, out, gate);
+    }
+    backend.Matmul(pass.path, *weights_.o_proj,
+                   weights_.g_proj != nullptr ? gate : out, y);
   }
 
   TttParams params() const {

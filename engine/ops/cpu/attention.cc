@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Windowed attention with sinks, one kv head at a time. What a token sees is
-// in engine/ops/reference/attention.cc.
+// Attention, one kv head at a time. What a token sees is in
+// engine/ops/reference/attention.cc.
 //
 // What the rows of a call see lies in a few runs of consecutive tokens: the
 // sinks, the ring's older tokens in one or two runs, and the rows themselves.
@@ -36,7 +36,11 @@ struct AttentionScratch : ScratchPlan {
     const int64_t pitch = RoundToLine(rows);
     queries_t = Take(params.head_dim * pitch);
     far_t = Take(params.sinks > 0 ? params.head_dim * pitch : 0);
-    scores = Take((params.sinks + params.kept() + rows) * pitch);
+    scores = Take((params.sinks + params.kept + rows) * pitch);
+    distance_queries_t =
+        Take(params.distance_keys != nullptr ? params.head_dim * pitch : 0);
+    distance_scores =
+        Take(std::min(params.distances, params.kept + rows) * pitch);
     attended = Take(rows * RoundToLine(params.head_dim));
     sums = Take(rows);
   }
@@ -44,8 +48,10 @@ struct AttentionScratch : ScratchPlan {
   int64_t queries_t = 0;  // [head_dim, rows], scaled; a step: [head_dim]
   int64_t far_t = 0;      // likewise
   int64_t scores = 0;     // [seen tokens, rows]; a step: [seen tokens]
-  int64_t attended = 0;   // [rows, head_dim]
-  int64_t sums = 0;       // [rows], of a softmax
+  int64_t distance_queries_t = 0;  // as queries_t
+  int64_t distance_scores = 0;     // [distances, rows]; a step: [distances]
+  int64_t attended = 0;            // [rows, head_dim]
+  int64_t sums = 0;                // [rows], of a softmax
 };
 
 #endif
@@ -82,6 +88,8 @@ class AttentionKernel {
     queries_t_ = scratch + places.queries_t;
     far_t_ = scratch + places.far_t;
     scores_ = scratch + places.scores;
+    distance_queries_t_ = scratch + places.distance_queries_t;
+    distance_scores_ = scratch + places.distance_scores;
     attended_ = scratch + places.attended;
     sums_ = scratch + places.sums;
   }
@@ -89,8 +97,7 @@ class AttentionKernel {
   void RunSteps() {
     for (int64_t row = 0; row < slice_.rows; ++row) {
       Keep(row);
-      const int64_t position = slice_.position + row;
-      FindRuns(position, position, position + 1);
+      FindRuns(row, row, slice_.position + row + 1);
       for (int64_t i = 0; i < group_; ++i) Step(kv_head_ * group_ + i, row);
     }
   }
@@ -98,8 +105,7 @@ class AttentionKernel {
   void RunBlock() {
     // Into rows of the ring that none of them sees.
     for (int64_t row = 0; row < slice_.rows; ++row) Keep(row);
-    FindRuns(slice_.position, slice_.position + slice_.rows - 1,
-             slice_.position);
+    FindRuns(0, slice_.rows - 1, slice_.position);
     runs_[run_count_++] = {
         .first = slice_.position,
         .count = slice_.rows,
@@ -128,22 +134,17 @@ class AttentionKernel {
     }
   }
 
-  // The first token that one at `position` has in its window.
-  int64_t WindowBegin(int64_t position) const {
-    return std::max<int64_t>(0, position - params_.kept());
-  }
-
-  // The runs of kept tokens before `end` that those at `first` to `last` may
-  // see.
+  // The runs of kept tokens before `end` that rows `first` to `last` may see.
   void FindRuns(int64_t first, int64_t last, int64_t end) {
     run_count_ = 0;
-    const int64_t sinks = std::min(params_.sinks, WindowBegin(last));
+    const int64_t sinks = std::min(params_.sinks, slice_.begins[last]);
     if (sinks > 0) {
       AddRun(0, sinks, slice_.sinks);
       runs_[0].far = true;
     }
-    const int64_t begin = WindowBegin(first);
-    const int64_t ring_begin = begin % slice_.ring_rows;
+    const int64_t begin = slice_.begins[first];
+    const int64_t ring_begin =
+        (begin % slice_.ring_rows + slice_.ring_rows) % slice_.ring_rows;
     const int64_t first_count =
         std::min(end - begin, slice_.ring_rows - ring_begin);
     if (first_count > 0) {
@@ -178,6 +179,7 @@ class AttentionKernel {
            run.far ? far_t_ : queries_t_, scores_ + seen);
       seen += run.count;
     }
+    AddDistances(head, row);
     const float sum = ExpRow(scores_, seen);
     std::fill_n(attended_, dim_, 0.0f);
     seen = 0;
@@ -188,6 +190,73 @@ class AttentionKernel {
       seen += run.count;
     }
     ScaleRow(1.0f / sum, attended_, dim_, out_.row(line) + head * dim_);
+  }
+
+  // What distances add to the scores of one row.
+  void AddDistances(int64_t head, int64_t row) {
+    if (!by_distance()) return;
+    const int64_t position = slice_.position + row;
+    const int64_t told_apart =
+        std::min(params_.distances, position - runs_[0].first + 1);
+    if (params_.distance_keys != nullptr) {
+      const int64_t line = slice_.first_row + row;
+      ScaleRow(params_.scale, inputs_.distance_q.row(line) + head * dim_, dim_,
+               distance_queries_t_);
+      Dots(DistanceKeys(head), told_apart, dim_, distance_queries_t_,
+           distance_scores_);
+    }
+    float* score = scores_;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      for (int64_t s = 0; s < runs_[r].count; ++s, ++score) {
+        const int64_t distance = position - runs_[r].first - s;
+        *score -= Slope(head) * static_cast<float>(distance);
+        if (told_apart > 0) {
+          *score += distance_scores_[std::min(distance, told_apart - 1)];
+        }
+      }
+    }
+  }
+
+  // Likewise of all rows. What rows do not see is masked afterwards.
+  void AddDistances(int64_t head) {
+    if (!by_distance()) return;
+    const int64_t last = slice_.position + slice_.rows - 1;
+    const int64_t told_apart =
+        std::min(params_.distances, last - runs_[0].first + 1);
+    if (params_.distance_keys != nullptr) {
+      TurnQueries(inputs_.distance_q, head, distance_queries_t_);
+      std::fill_n(distance_scores_, told_apart * pitch_, 0.0f);
+      const Right keys = DistanceKeys(head);
+      AddProduct({keys.data, keys.stride, 1}, told_apart,
+                 {distance_queries_t_, pitch_}, dim_,
+                 {distance_scores_, pitch_}, slice_.rows);
+    }
+    float* scores = scores_;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      for (int64_t s = 0; s < runs_[r].count; ++s, scores += pitch_) {
+        const int64_t token = runs_[r].first + s;
+        for (int64_t row = std::max<int64_t>(0, token - slice_.position);
+             row < slice_.rows; ++row) {
+          const int64_t distance = slice_.position + row - token;
+          scores[row] -= Slope(head) * static_cast<float>(distance);
+          if (told_apart > 0) {
+            scores[row] +=
+                distance_scores_[std::min(distance, told_apart - 1) * pitch_ +
+                                 row];
+          }
+        }
+      }
+    }
+  }
+
+  bool by_distance() const {
+    return params_.slopes != nullptr || params_.distance_keys != nullptr;
+  }
+  float Slope(int64_t head) const {
+    return params_.slopes != nullptr ? params_.slopes[head] : 0.0f;
+  }
+  Right DistanceKeys(int64_t head) const {
+    return {params_.distance_keys + head * dim_, params_.heads * dim_};
   }
 
   void Block(int64_t head) {
@@ -201,10 +270,14 @@ class AttentionKernel {
       AddProduct({run.keys, run.stride, 1}, run.count,
                  {run.far ? far_t_ : queries_t_, pitch_}, dim_,
                  {scores, pitch_}, slice_.rows);
-      for (int64_t s = 0; s < run.count; ++s) {
-        Mask(run, run.first + s, scores + s * pitch_);
-      }
       seen += run.count;
+    }
+    AddDistances(head);
+    seen = 0;
+    for (int64_t r = 0; r < run_count_; ++r) {
+      for (int64_t s = 0; s < runs_[r].count; ++s, ++seen) {
+        Mask(runs_[r], runs_[r].first + s, scores_ + seen * pitch_);
+      }
     }
     ExpColumns(scores_, pitch_, seen, slice_.rows, sums_);
     const int64_t width = RoundToLine(dim_);
@@ -237,14 +310,16 @@ class AttentionKernel {
   // Of a token's scores, one per row, those of rows that do not see it.
   void Mask(const Run& run, int64_t token, float* scores) const {
     // From this row on the window is behind it.
-    const int64_t passed = token + params_.window - slice_.position;
+    const int64_t passed =
+        std::upper_bound(slice_.begins, slice_.begins + slice_.rows, token) -
+        slice_.begins;
     int64_t begin = 0;
     int64_t end = slice_.rows;
     if (run.far) {
-      begin = std::clamp<int64_t>(passed, 0, slice_.rows);
+      begin = passed;
     } else {
       begin = std::max<int64_t>(0, token - slice_.position);
-      end = std::min(end, passed);
+      end = passed;
     }
     constexpr float kUnseen = -std::numeric_limits<float>::infinity();
     std::fill(scores, scores + begin, kUnseen);
@@ -264,6 +339,8 @@ class AttentionKernel {
   float* queries_t_;  // as in AttentionScratch
   float* far_t_;
   float* scores_;
+  float* distance_queries_t_;
+  float* distance_scores_;
   float* attended_;
   float* sums_;
 };

@@ -125,6 +125,11 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
+  absl::Status Multiply(const Matrix& weight, ConstRows x, Rows y) override {
+    Matmul(ComputePath::kStep, weight, x, y);
+    return Finish();
+  }
+
   void Matmul(ComputePath path, const Matrix& weight, ConstRows x,
               Rows y) override {
     const auto& matrix = static_cast<const CpuMatrix&>(weight);
@@ -136,12 +141,13 @@ class CpuBackend final : public Backend {
   }
 
   void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
-                  Rows y) override {
+                  float scale, Rows y) override {
     const auto& matrix = static_cast<const CpuMatrix&>(table);
     for (size_t i = 0; i < ids.size(); ++i) {
       MNEME_DCHECK(ids[i] >= 0 && ids[i] < matrix.out());
-      std::copy_n(matrix.row(ids[i]), matrix.in(),
-                  y.row(static_cast<int64_t>(i)));
+      const float* row = matrix.row(ids[i]);
+      std::transform(row, row + matrix.in(), y.row(static_cast<int64_t>(i)),
+                     [scale](float value) { return scale * value; });
     }
   }
 
@@ -159,9 +165,19 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void SiluMul(ConstRows up, Rows gate) override {
-    ForRows(up.rows, up.cols, [&](int64_t first, int64_t count) {
-      cpu::SiluMulRows(Slice(up, first, count), Slice(gate, first, count));
+  void LayerNorm(ConstRows x, absl::Span<const float> weight,
+                 absl::Span<const float> bias, float eps, Rows y) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::LayerNormRows(Slice(x, first, count), weight.data(), bias.data(),
+                         eps, Slice(y, first, count));
+    });
+  }
+
+  void Activate(Activation activation, ConstRows up, Rows gate) override {
+    ForRows(gate.rows, gate.cols, [&](int64_t first, int64_t count) {
+      cpu::ActivateRows(activation,
+                        up.data == nullptr ? up : Slice(up, first, count),
+                        Slice(gate, first, count));
     });
   }
 
@@ -169,17 +185,6 @@ class CpuBackend final : public Backend {
                      Rows x) override {
     ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
       cpu::ScaledSigmoidRows(bias.data(), scale, Slice(x, first, count));
-    });
-  }
-
-  void LayerNormGate(absl::Span<const float> weight,
-                     absl::Span<const float> bias, float eps, ConstRows gate,
-                     Rows x) override {
-    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
-      cpu::LayerNormGateRows(
-          weight.data(), bias.data(), eps,
-          gate.data == nullptr ? gate : Slice(gate, first, count),
-          Slice(x, first, count));
     });
   }
 
@@ -232,7 +237,7 @@ class CpuBackend final : public Backend {
     const int64_t pieces =
         static_cast<int64_t>(slices.size()) * params.kv_heads;
     const int64_t work =
-        inputs.q.rows * params.heads * params.window * params.head_dim;
+        inputs.q.rows * params.heads * (params.kept + 1) * params.head_dim;
     Split(pieces, work, [&](int64_t i, int worker) {
       cpu::AttentionHead(path, params, inputs, slices[i / params.kv_heads],
                          i % params.kv_heads, scratch(worker), out);
@@ -251,6 +256,16 @@ class CpuBackend final : public Backend {
   void AddBias(absl::Span<const float> bias, Rows x) override {
     ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
       cpu::AddBiasRows(bias.data(), Slice(x, first, count));
+    });
+  }
+
+  void AdaptiveLogSoftmax(absl::Span<const int64_t> ends, ConstRows clusters,
+                          Rows logits) override {
+    ForRows(logits.rows, logits.cols, [&](int64_t first, int64_t count) {
+      cpu::AdaptiveLogSoftmaxRows(
+          ends,
+          clusters.data == nullptr ? clusters : Slice(clusters, first, count),
+          Slice(logits, first, count));
     });
   }
 

@@ -2,6 +2,7 @@
 #include "engine/ops/cpu/row_kernels.h"
 
 #include <algorithm>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/ops/cpu/row_kernels.cc"
@@ -140,15 +141,60 @@ void AccumulateRows(ConstRows x, Rows y) {
   }
 }
 
-void SiluMulRows(ConstRows up, Rows gate) {
+void LayerNormRows(ConstRows x, const float* HWY_RESTRICT weight,
+                   const float* HWY_RESTRICT bias, float eps, Rows y) {
   const F32 d;
-  for (int64_t row = 0; row < up.rows; ++row) {
-    const float* in = up.row(row);
-    float* out = gate.row(row);
-    ForEachVector(up.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      const VF32 g = load(out + i);
-      store(hn::Mul(hn::Mul(g, Sigmoid(d, g)), load(in + i)), out + i);
+  for (int64_t row = 0; row < x.rows; ++row) {
+    const float* in = x.row(row);
+    float* out = y.row(row);
+    const Moments moments = RowMoments(in, x.cols);
+    const VF32 mean = hn::Set(d, moments.mean);
+    const VF32 inverse = hn::Set(d, 1.0f / std::sqrt(moments.variance + eps));
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const VF32 n = hn::Mul(hn::Sub(load(in + i), mean), inverse);
+      store(hn::MulAdd(load(weight + i), n, load(bias + i)), out + i);
     });
+  }
+}
+
+// out = function(out), and times in unless that is null.
+template <typename Function>
+HWY_INLINE void ActivateRow(int64_t cols, const float* in, float* out,
+                            const Function& function) {
+  ForEachVector(cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const VF32 y = function(load(out + i));
+    store(in == nullptr ? y : hn::Mul(y, load(in + i)), out + i);
+  });
+}
+
+void ActivateRows(Activation activation, ConstRows up, Rows gate) {
+  const F32 d;
+  for (int64_t row = 0; row < gate.rows; ++row) {
+    const float* in = up.data == nullptr ? nullptr : up.row(row);
+    float* out = gate.row(row);
+    const auto apply = [&](const auto& function) HWY_ATTR {
+      ActivateRow(gate.cols, in, out, function);
+    };
+    switch (activation) {
+      case Activation::kSilu:
+        apply([&](VF32 x) HWY_ATTR { return hn::Mul(x, Sigmoid(d, x)); });
+        break;
+      case Activation::kSigmoid:
+        apply([&](VF32 x) HWY_ATTR { return Sigmoid(d, x); });
+        break;
+      case Activation::kGeluTanh:
+        apply([&](VF32 x) HWY_ATTR { return GeluTanh(d, x); });
+        break;
+      case Activation::kGeluErf:
+        for (int64_t i = 0; i < gate.cols; ++i) {
+          const float y = 0.5f * out[i] * std::erfc(-0.70710678f * out[i]);
+          out[i] = in == nullptr ? y : y * in[i];
+        }
+        break;
+      case Activation::kRelu:
+        apply([&](VF32 x) HWY_ATTR { return hn::Max(x, hn::Zero(d)); });
+        break;
+    }
   }
 }
 
@@ -194,24 +240,6 @@ void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
   }
 }
 
-void LayerNormGateRows(const float* weight, const float* bias, float eps,
-                       ConstRows gate, Rows x) {
-  const F32 d;
-  for (int64_t row = 0; row < x.rows; ++row) {
-    float* values = x.row(row);
-    const Moments moments = RowMoments(values, x.cols);
-    const VF32 mean = hn::Set(d, moments.mean);
-    const VF32 inverse = hn::Set(d, 1.0f / std::sqrt(moments.variance + eps));
-    const float* g = gate.data == nullptr ? nullptr : gate.row(row);
-    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      const VF32 n = hn::Mul(hn::Sub(load(values + i), mean), inverse);
-      VF32 y = hn::MulAdd(load(weight + i), n, load(bias + i));
-      if (g != nullptr) y = hn::Mul(GeluTanh(d, load(g + i)), y);
-      store(y, values + i);
-    });
-  }
-}
-
 void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,
                    int64_t row, ConstRows x, Rows y) {
   const int64_t history = params.taps - 1;
@@ -228,6 +256,49 @@ void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,
   });
 }
 
+// log Σ e^x over two pieces, the second of which may be empty.
+HWY_INLINE float LogSumExp(const float* x, int64_t count, const float* more,
+                           int64_t more_count) {
+  const F32 d;
+  float highest = *std::max_element(x, x + count);
+  for (int64_t i = 0; i < more_count; ++i) highest = std::max(highest, more[i]);
+  const VF32 offset = hn::Set(d, highest);
+  VF32 sums = hn::Zero(d);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    sums = hn::Add(sums, hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), offset)));
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, sums));
+  for (; i < count; ++i) sum += std::exp(x[i] - highest);
+  for (i = 0; i < more_count; ++i) sum += std::exp(more[i] - highest);
+  return highest + std::log(sum);
+}
+
+HWY_INLINE void Subtract(float offset, float* x, int64_t count) {
+  const VF32 value = hn::Set(F32(), offset);
+  ForEachVector(count, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    store(hn::Sub(load(x + i), value), x + i);
+  });
+}
+
+void AdaptiveLogSoftmaxRows(absl::Span<const int64_t> ends, ConstRows clusters,
+                            Rows logits) {
+  const int64_t tails = static_cast<int64_t>(ends.size()) - 1;
+  for (int64_t row = 0; row < logits.rows; ++row) {
+    float* values = logits.row(row);
+    const float* of_tails = tails > 0 ? clusters.row(row) : nullptr;
+    const float head = LogSumExp(values, ends[0], of_tails, tails);
+    Subtract(head, values, ends[0]);
+    for (int64_t i = 0; i < tails; ++i) {
+      float* tail = values + ends[i];
+      const int64_t count = ends[i + 1] - ends[i];
+      Subtract(LogSumExp(tail, count, nullptr, 0) + (head - of_tails[i]), tail,
+               count);
+    }
+  }
+}
+
 const char* CompiledTarget() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace HWY_NAMESPACE
@@ -240,12 +311,13 @@ namespace mneme::cpu {
 HWY_EXPORT(DotRows);
 HWY_EXPORT(RmsNormRows);
 HWY_EXPORT(AccumulateRows);
-HWY_EXPORT(SiluMulRows);
+HWY_EXPORT(LayerNormRows);
+HWY_EXPORT(ActivateRows);
 HWY_EXPORT(ScaledSigmoidRows);
 HWY_EXPORT(AddBiasRows);
 HWY_EXPORT(RotateRows);
-HWY_EXPORT(LayerNormGateRows);
 HWY_EXPORT(CausalConvRow);
+HWY_EXPORT(AdaptiveLogSoftmaxRows);
 HWY_EXPORT(CompiledTarget);
 
 void DotRows(const float* weight, int64_t weight_stride, int64_t outs,
@@ -258,8 +330,12 @@ void RmsNormRows(ConstRows x, const float* weight, float eps, Rows y) {
 void AccumulateRows(ConstRows x, Rows y) {
   HWY_DYNAMIC_DISPATCH(AccumulateRows)(x, y);
 }
-void SiluMulRows(ConstRows up, Rows gate) {
-  HWY_DYNAMIC_DISPATCH(SiluMulRows)(up, gate);
+void LayerNormRows(ConstRows x, const float* weight, const float* bias,
+                   float eps, Rows y) {
+  HWY_DYNAMIC_DISPATCH(LayerNormRows)(x, weight, bias, eps, y);
+}
+void ActivateRows(Activation activation, ConstRows up, Rows gate) {
+  HWY_DYNAMIC_DISPATCH(ActivateRows)(activation, up, gate);
 }
 void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
   HWY_DYNAMIC_DISPATCH(ScaledSigmoidRows)(bias, scale, x);
@@ -271,13 +347,13 @@ void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
                 int64_t head_dim, Rows x) {
   HWY_DYNAMIC_DISPATCH(RotateRows)(pairs, cosines, sines, head_dim, x);
 }
-void LayerNormGateRows(const float* weight, const float* bias, float eps,
-                       ConstRows gate, Rows x) {
-  HWY_DYNAMIC_DISPATCH(LayerNormGateRows)(weight, bias, eps, gate, x);
-}
 void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,
                    int64_t row, ConstRows x, Rows y) {
   HWY_DYNAMIC_DISPATCH(CausalConvRow)(params, slice, row, x, y);
+}
+void AdaptiveLogSoftmaxRows(absl::Span<const int64_t> ends, ConstRows clusters,
+                            Rows logits) {
+  HWY_DYNAMIC_DISPATCH(AdaptiveLogSoftmaxRows)(ends, clusters, logits);
 }
 std::string TargetName() { return HWY_DYNAMIC_DISPATCH(CompiledTarget)(); }
 

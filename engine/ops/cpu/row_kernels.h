@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/types/span.h"
 #include "engine/ops/backend.h"
 
 namespace mneme::cpu {
@@ -21,14 +22,18 @@ void DotRows(const float* weight, int64_t weight_stride, int64_t outs,
 
 void RmsNormRows(ConstRows x, const float* weight, float eps, Rows y);
 void AccumulateRows(ConstRows x, Rows y);
-void SiluMulRows(ConstRows up, Rows gate);
+void LayerNormRows(ConstRows x, const float* weight, const float* bias,
+                   float eps, Rows y);
+void ActivateRows(Activation activation, ConstRows up, Rows gate);
 void ScaledSigmoidRows(const float* bias, float scale, Rows x);
 void AddBiasRows(const float* bias, Rows x);
 // As Backend::Rotate; all three have the same rows.
 void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,
                 int64_t head_dim, Rows x);
-void LayerNormGateRows(const float* weight, const float* bias, float eps,
-                       ConstRows gate, Rows x);
+
+// As Backend::AdaptiveLogSoftmax.
+void AdaptiveLogSoftmaxRows(absl::Span<const int64_t> ends, ConstRows clusters,
+                            Rows logits);
 
 // Row `row` of `slice`, 0 <= row < slice.rows; x and y hold all slices.
 void CausalConvRow(const CausalConvParams& params, const CausalConvSlice& slice,

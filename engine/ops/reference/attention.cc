@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Windowed attention with sinks, one token after another. The token at
-// position p sees, with window W and S sinks,
+// Attention, one token after another. The token at position p, whose view
+// begins at b, sees with S sinks
 //
-//     t in [p - W + 1, p]            by q
-//     t in [0, S) before that        by far_q
+//     t in [b, p]                by q
+//     t in [0, S) before that    by far_q
 #include "engine/ops/reference/attention.h"
 
 #include <algorithm>
@@ -29,24 +29,40 @@ void AttentionSliceByToken(const AttentionParams& params,
     if (position < params.sinks) {
       keep(slice.sinks + position * params.token_floats());
     }
-    const int64_t first = std::max<int64_t>(0, position - params.window + 1);
+    const int64_t first = slice.begins[row];
     for (int64_t head = 0; head < params.heads; ++head) {
       const int64_t kv_head = head / (params.heads / params.kv_heads);
       std::vector<const float*> values;
       std::vector<double> scores;
-      const auto see = [&](const ConstRows& queries, const float* token) {
+      const auto dot = [&](const ConstRows& queries, const float* key) {
         const float* q = queries.row(slice.first_row + row) + head * dim;
-        const float* key = token + kv_head * dim;
-        double score = 0;
-        for (int64_t i = 0; i < dim; ++i) score += double{q[i]} * key[i];
-        scores.push_back(score * params.scale);
+        double sum = 0;
+        for (int64_t i = 0; i < dim; ++i) sum += double{q[i]} * key[i];
+        return sum * params.scale;
+      };
+      const auto see = [&](const ConstRows& queries, const float* token,
+                           int64_t distance) {
+        double score = dot(queries, token + kv_head * dim);
+        if (params.distance_keys != nullptr) {
+          const int64_t d = std::min(distance, params.distances - 1);
+          score += dot(inputs.distance_q,
+                       params.distance_keys + (d * params.heads + head) * dim);
+        }
+        if (params.slopes != nullptr) {
+          score -= double{params.slopes[head]} * static_cast<double>(distance);
+        }
+        scores.push_back(score);
         values.push_back(token + kv_floats + kv_head * dim);
       };
       for (int64_t t = 0; t < std::min(params.sinks, first); ++t) {
-        see(inputs.far_q, slice.sinks + t * params.token_floats());
+        see(inputs.far_q, slice.sinks + t * params.token_floats(),
+            position - t);
       }
       for (int64_t t = first; t <= position; ++t) {
-        see(inputs.q, slice.ring + t % slice.ring_rows * params.token_floats());
+        const int64_t ring_row =
+            (t % slice.ring_rows + slice.ring_rows) % slice.ring_rows;
+        see(inputs.q, slice.ring + ring_row * params.token_floats(),
+            position - t);
       }
       const double highest = *std::max_element(scores.begin(), scores.end());
       double sum = 0;

@@ -24,6 +24,29 @@ struct ReferenceMatrix final : Matrix {
 
 double Sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
+void LogSoftmax(std::vector<double>& x) {
+  const double highest = *std::max_element(x.begin(), x.end());
+  double sum = 0;
+  for (const double value : x) sum += std::exp(value - highest);
+  for (double& value : x) value -= highest + std::log(sum);
+}
+
+double Activated(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x * Sigmoid(x);
+    case Activation::kSigmoid:
+      return Sigmoid(x);
+    case Activation::kGeluTanh:
+      return reference::GeluTanh(x);
+    case Activation::kGeluErf:
+      return x / 2 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+  }
+  return 0;
+}
+
 class ReferenceBackend final : public Backend {
  public:
   std::string_view name() const override { return "reference"; }
@@ -40,6 +63,10 @@ class ReferenceBackend final : public Backend {
   absl::Status Reserve(const MixerParams&, int64_t) override {
     return absl::OkStatus();
   }
+  absl::Status Multiply(const Matrix& weight, ConstRows x, Rows y) override {
+    Matmul(ComputePath::kStep, weight, x, y);
+    return Finish();
+  }
 
   void Matmul(ComputePath, const Matrix& weight, ConstRows x, Rows y) override {
     const auto& w = static_cast<const ReferenceMatrix&>(weight);
@@ -55,11 +82,13 @@ class ReferenceBackend final : public Backend {
   }
 
   void GatherRows(const Matrix& table, absl::Span<const int32_t> ids,
-                  Rows y) override {
+                  float scale, Rows y) override {
     const auto& t = static_cast<const ReferenceMatrix&>(table);
     for (size_t row = 0; row < ids.size(); ++row) {
-      std::copy_n(&t.values[ids[row] * t.in()], t.in(),
-                  y.row(static_cast<int64_t>(row)));
+      for (int64_t i = 0; i < t.in(); ++i) {
+        y.row(static_cast<int64_t>(row))[i] =
+            scale * t.values[ids[row] * t.in() + i];
+      }
     }
   }
 
@@ -83,11 +112,31 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void SiluMul(ConstRows up, Rows gate) override {
-    for (int64_t row = 0; row < up.rows; ++row) {
-      for (int64_t c = 0; c < up.cols; ++c) {
-        const double g = gate.row(row)[c];
-        gate.row(row)[c] = static_cast<float>(g * Sigmoid(g) * up.row(row)[c]);
+  void LayerNorm(ConstRows x, absl::Span<const float> weight,
+                 absl::Span<const float> bias, float eps, Rows y) override {
+    const double cols = static_cast<double>(x.cols);
+    for (int64_t row = 0; row < x.rows; ++row) {
+      const float* values = x.row(row);
+      double mean = 0;
+      for (int64_t c = 0; c < x.cols; ++c) mean += values[c] / cols;
+      double variance = 0;
+      for (int64_t c = 0; c < x.cols; ++c) {
+        variance += (values[c] - mean) * (values[c] - mean) / cols;
+      }
+      const double deviation = std::sqrt(variance + eps);
+      for (int64_t c = 0; c < x.cols; ++c) {
+        y.row(row)[c] = static_cast<float>(
+            weight[c] * ((values[c] - mean) / deviation) + bias[c]);
+      }
+    }
+  }
+
+  void Activate(Activation activation, ConstRows up, Rows gate) override {
+    for (int64_t row = 0; row < gate.rows; ++row) {
+      for (int64_t c = 0; c < gate.cols; ++c) {
+        const double y = Activated(activation, gate.row(row)[c]);
+        gate.row(row)[c] =
+            static_cast<float>(up.data == nullptr ? y : y * up.row(row)[c]);
       }
     }
   }
@@ -98,28 +147,6 @@ class ReferenceBackend final : public Backend {
       for (int64_t c = 0; c < x.cols; ++c) {
         x.row(row)[c] = static_cast<float>(
             scale * Sigmoid(double{x.row(row)[c]} + bias[c]));
-      }
-    }
-  }
-
-  void LayerNormGate(absl::Span<const float> weight,
-                     absl::Span<const float> bias, float eps, ConstRows gate,
-                     Rows x) override {
-    const double cols = static_cast<double>(x.cols);
-    for (int64_t row = 0; row < x.rows; ++row) {
-      float* values = x.row(row);
-      double mean = 0;
-      for (int64_t c = 0; c < x.cols; ++c) mean += values[c] / cols;
-      double variance = 0;
-      for (int64_t c = 0; c < x.cols; ++c) {
-        variance += (values[c] - mean) * (values[c] - mean) / cols;
-      }
-      const double deviation = std::sqrt(variance + eps);
-      for (int64_t c = 0; c < x.cols; ++c) {
-        const double y = weight[c] * ((values[c] - mean) / deviation) + bias[c];
-        const double g =
-            gate.data ? reference::GeluTanh(gate.row(row)[c]) : 1.0;
-        values[c] = static_cast<float>(y * g);
       }
     }
   }
@@ -196,6 +223,28 @@ class ReferenceBackend final : public Backend {
   void AddBias(absl::Span<const float> bias, Rows x) override {
     for (int64_t row = 0; row < x.rows; ++row) {
       for (int64_t c = 0; c < x.cols; ++c) x.row(row)[c] += bias[c];
+    }
+  }
+
+  void AdaptiveLogSoftmax(absl::Span<const int64_t> ends, ConstRows clusters,
+                          Rows logits) override {
+    for (int64_t row = 0; row < logits.rows; ++row) {
+      float* values = logits.row(row);
+      std::vector<double> head(values, values + ends[0]);
+      if (ends.size() > 1) {
+        const float* of_bands = clusters.row(row);
+        head.insert(head.end(), of_bands, of_bands + ends.size() - 1);
+      }
+      LogSoftmax(head);
+      std::copy_n(head.begin(), ends[0], values);
+      for (size_t band = 1; band < ends.size(); ++band) {
+        std::vector<double> tail(values + ends[band - 1], values + ends[band]);
+        LogSoftmax(tail);
+        for (size_t i = 0; i < tail.size(); ++i) {
+          values[ends[band - 1] + static_cast<int64_t>(i)] =
+              static_cast<float>(tail[i] + head[ends[0] + band - 1]);
+        }
+      }
     }
   }
 
