@@ -26,6 +26,7 @@ std::string Describe(const v1::Model& model) {
   line("tokenizer", model.tokenizer());
   line("block tokens", model.block_tokens());
   line("segment tokens", model.segment_tokens());
+  if (model.token_limit() > 0) line("token limit", model.token_limit());
   line("weights", absl::StrCat(FormatBytes(model.weight_bytes()), " ",
                                model.weight_dtype()));
   line("session state", FormatBytes(model.state_bytes()));

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,6 +31,9 @@ struct EngineOptions {
   // Bytes that all session states together may take; 0: half of the smaller
   // of the machine's memory and the cgroup's limit.
   int64_t session_memory_bytes = 0;
+  // Laid over the config.json of every model whose family has such keys: key
+  // and value, as JSON has it.
+  std::map<std::string, std::string> model_settings;
   // "cpu" or "reference".
   std::string backend = "cpu";
   const Clock* clock = Clock::Real();  // outlives the engine

@@ -34,6 +34,7 @@ class EngineImpl final : public Engine {
   // `options.threads` is not 0.
   EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
       : threads_(options.threads),
+        model_settings_(options.model_settings),
         clock_(options.clock),
         observer_(options.observer != nullptr ? options.observer
                                               : &no_observer_),
@@ -127,6 +128,7 @@ class EngineImpl final : public Engine {
   std::string RandomHex(int words);
 
   const int threads_;
+  const ModelSettings model_settings_;
   const Clock* const clock_;
   Observer no_observer_;
   Observer* const observer_;

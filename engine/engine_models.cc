@@ -36,8 +36,8 @@ absl::Status EngineImpl::LoadModel(const std::string& name,
                                                        : " is loaded already"));
     }
   }
-  absl::StatusOr<std::shared_ptr<const ServedModel>> served =
-      LoadServedModel(name, directory, *backend_, *clock_, scheduler_);
+  absl::StatusOr<std::shared_ptr<const ServedModel>> served = LoadServedModel(
+      name, directory, model_settings_, *backend_, *clock_, scheduler_);
   if (served.ok()) sessions_.AddModel(**served);
   absl::MutexLock lock(&mutex_);
   if (!served.ok()) {
@@ -108,6 +108,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.index_bytes = Session::IndexBytes();
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
+  info.token_limit = model.config().token_limit();
   info.bos_token = config.bos_token;
   info.eos_tokens = config.eos_tokens;
   info.load_time = served.load_time;

@@ -30,6 +30,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "engine/base/files.h"
 #include "engine/base/resource_id.h"
 #include "engine/base/status_macros.h"
@@ -154,6 +155,24 @@ class Setter {
     if (absl::SimpleAtod(text, &seconds)) return DrainTimeout(where, seconds);
     OutOfRange(where, text, kMaxDrainSeconds);
   }
+  void ModelSettingText(const std::string& where, const ModelSetting& setting,
+                        const std::string& text) {
+    int64_t whole = 0;
+    double number = 0;
+    if (setting.whole ? !absl::SimpleAtoi(text, &whole) || whole < 0
+                      : !absl::SimpleAtod(text, &number) || number != number) {
+      return Wrong(where,
+                   absl::StrCat("found \"", text, "\", wanted ",
+                                setting.whole ? "an integer of 0 or more"
+                                              : "a number, inf or -inf"));
+    }
+    constexpr double kLargest = std::numeric_limits<double>::max();
+    config_->model_settings[setting.key] = setting.whole ? absl::StrCat(whole)
+                                           : number > kLargest ? "\"inf\""
+                                           : number < -kLargest
+                                               ? "\"-inf\""
+                                               : absl::StrCat(number);
+  }
   void Model(const std::string& where, const std::string& name,
              Config::ModelSource source) {
     if (!IsResourceId(name)) {
@@ -250,6 +269,18 @@ class FileReader {
 
   void ReadText(const std::string& key, const std::string& where,
                 const toml::node& value) {
+    for (const ModelSetting& setting : kModelSettings) {
+      if (key != setting.key) continue;
+      if (!value.is_number()) {
+        return WrongType(where, value,
+                         setting.whole ? "an integer" : "a number");
+      }
+      const std::optional<int64_t> whole = value.value_exact<int64_t>();
+      return setter_->ModelSettingText(
+          where, setting,
+          whole.has_value() ? absl::StrCat(*whole)
+                            : absl::StrCat(*value.value<double>()));
+    }
     if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
       return UnknownKey(key, where);
     }
@@ -353,6 +384,11 @@ void LayFlags(const Flags& flags, Setter* setter) {
   if (flags.drain_timeout.has_value()) {
     setter->DrainTimeoutText("--drain-timeout", *flags.drain_timeout);
   }
+  for (const ModelSetting& setting : kModelSettings) {
+    const auto found = flags.model_settings.find(setting.key);
+    if (found == flags.model_settings.end()) continue;
+    setter->ModelSettingText(setting.flag, setting, found->second);
+  }
   LayModels(flags.models, setter);
 }
 
@@ -391,6 +427,20 @@ toml::table ToTable(const Config& config) {
   }
   if (config.session_memory_bytes > 0) {
     table.insert("session_memory", config.session_memory_bytes);
+  }
+  for (const ModelSetting& setting : kModelSettings) {
+    const auto found = config.model_settings.find(setting.key);
+    if (found == config.model_settings.end()) continue;
+    int64_t whole = 0;
+    double number = 0;
+    if (setting.whole && absl::SimpleAtoi(found->second, &whole)) {
+      table.insert(setting.key, whole);
+    } else if (absl::SimpleAtod(
+                   absl::StripPrefix(absl::StripSuffix(found->second, "\""),
+                                     "\""),
+                   &number)) {
+      table.insert(setting.key, number);
+    }
   }
   toml::table models;
   for (const auto& [name, source] : config.models) {

@@ -29,7 +29,30 @@ struct Flags {
   std::optional<bool> ephemeral;
   std::optional<std::string> drain_timeout;  // seconds
   std::vector<std::string> models;           // "NAME=DIR" each
+  // Keys of models' config.json, see kModelSettings.
+  std::map<std::string, std::string> model_settings;
 };
+
+// Keys that are laid over the config.json of every model whose family has them.
+struct ModelSetting {
+  const char* key;
+  const char* flag;
+  bool whole;  // a whole number, else any number, inf or -inf
+  const char* help;
+};
+inline constexpr ModelSetting kModelSettings[] = {
+    {"attention_window", "--attention-window", true,
+     "Tokens that decoders with attention see, the newest"},
+    {"attention_sinks", "--attention-sinks", true,
+     "First tokens that they see beside the window"},
+    {"attention_limit", "--attention-limit", true,
+     "Instead of a window: attention to all tokens of a session, which takes "
+     "this many"},
+    {"infini_gate", "--infini-gate", false,
+     "Serve plain Llama weights with Infini-attention and this gate in all "
+     "heads, before the sigmoid; -inf switches the memory off"},
+    {"infini_segment_length", "--infini-segment-length", true,
+     "Tokens of a segment of such a model"}};
 
 // The same and the file, understood.
 struct Config {
@@ -45,6 +68,8 @@ struct Config {
   std::string model_root;                         // empty: none
   int64_t session_memory_bytes = 0;               // 0: the default
   int threads = 0;                                // 0: one per core
+  // Key and value, as JSON has it.
+  std::map<std::string, std::string> model_settings;
   bool ephemeral = false;
   absl::Duration drain_timeout = absl::Seconds(30);
 

@@ -219,6 +219,7 @@ v1::Model ToProto(const ModelInfo& model) {
   out.set_index_bytes(model.index_bytes);
   out.set_block_tokens(static_cast<int32_t>(model.block_tokens));
   out.set_segment_tokens(static_cast<int32_t>(model.segment_tokens));
+  out.set_token_limit(model.token_limit);
   out.set_tokenizer(model.tokenizer);
   if (model.bos_token.has_value()) out.set_bos_token(*model.bos_token);
   for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);

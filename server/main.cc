@@ -143,6 +143,7 @@ absl::Status Serve(const Config& config, StopSignals* stop_signals) {
   EngineOptions options;
   options.threads = config.threads;
   options.session_memory_bytes = config.session_memory_bytes;
+  options.model_settings = config.model_settings;
   Metrics metrics(
       {.version = kVersion, .commit = kCommit, .backend = options.backend});
   options.observer = &metrics;
@@ -222,6 +223,14 @@ int Main(int argc, char** argv) {
                  "NAME=DIR: serve the Hugging Face directory DIR as NAME; may "
                  "be repeated")
       ->allow_extra_args(false);
+  for (const ModelSetting& setting : kModelSettings) {
+    app.add_option_function<std::string>(
+        setting.flag,
+        [&flags, &setting](const std::string& value) {
+          flags.model_settings[setting.key] = value;
+        },
+        setting.help);
+  }
   app.add_option("--model-root", flags.model_root,
                  "A directory whose directories may be loaded as models of "
                  "their names, when asked for");

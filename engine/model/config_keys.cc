@@ -2,6 +2,7 @@
 #include "engine/model/config_keys.h"
 
 #include <array>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
@@ -89,6 +90,30 @@ void KeyReader::PositiveFloat(const char* key, float& value) {
     return;
   }
   value = found.get<float>();
+}
+
+void KeyReader::Number(const char* key, float& value) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (found == "inf") {
+    value = kInfinity;
+  } else if (found == "-inf") {
+    value = -kInfinity;
+  } else if (found.is_number()) {
+    value = found.get<float>();
+  } else {
+    Wrong(key, found, "a number, \"inf\" or \"-inf\"");
+  }
+}
+
+void KeyReader::PositiveFloatOrNull(const char* key, float& value) {
+  const auto found = object_.find(key);
+  if (found != object_.end() && found->is_null()) {
+    object_.erase(found);
+  } else {
+    PositiveFloat(key, value);
+  }
 }
 
 void KeyReader::Bool(const char* key, bool& value) {

@@ -31,6 +31,9 @@ class KeyReader {
   void Int(const char* key, int64_t min, int64_t max, int64_t& value);
   void IntOrNull(const char* key, int64_t min, int64_t max, int64_t& value);
   void PositiveFloat(const char* key, float& value);
+  // Any number, "inf" or "-inf".
+  void Number(const char* key, float& value);
+  void PositiveFloatOrNull(const char* key, float& value);
   void Bool(const char* key, bool& value);
   // Lists of such.
   void Ints(const char* key, int64_t min, int64_t max,

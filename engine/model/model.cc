@@ -24,14 +24,16 @@ constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory) {
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory,
+                                            const ModelSettings& settings) {
   MNEME_ASSIGN_OR_RETURN(
       const std::string text,
       ReadSmallFile(directory + "/config.json", kMaxConfigBytes));
   std::error_code error;
   const bool sentencepiece =
       std::filesystem::exists(directory + "/tokenizer.model", error);
-  return ParseModelConfig(text, sentencepiece ? "sentencepiece" : "none");
+  return ParseModelConfig(text, sentencepiece ? "sentencepiece" : "none",
+                          settings);
 }
 
 namespace {
@@ -56,7 +58,8 @@ std::string Fingerprint(const ModelConfig& config,
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
     const std::string& directory, const ModelOptions& options, Backend* backend,
     Preparer* preparer) {
-  MNEME_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(directory));
+  MNEME_ASSIGN_OR_RETURN(ModelConfig config,
+                         ReadModelConfig(directory, options.settings));
   return Load(std::move(config), directory, options, backend, preparer);
 }
 

@@ -22,6 +22,7 @@
 namespace mneme {
 
 struct ModelOptions {
+  ModelSettings settings;
   // Tokens per block: the unit of prefill. Every session of one model uses
   // the same; only tests have a reason to change it.
   int64_t block_tokens = kBlockRows;
@@ -59,7 +60,8 @@ class ForwardProbe {
 
 // Reads the config.json of a model's directory, in which the files of a
 // tokenizer say what is its default. Errors as Model::Load.
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory,
+                                            const ModelSettings& settings = {});
 
 // A decoder language model with its weights. Immutable and thread-safe, but
 // its backend serves one pass at a time.

@@ -139,11 +139,17 @@ std::string ToConfigJson(const ModelConfig& config) {
   return out.dump(2) + "\n";
 }
 
-absl::StatusOr<ModelConfig> ParseModelConfig(
-    std::string_view json_text, std::string_view default_tokenizer) {
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text,
+                                             std::string_view default_tokenizer,
+                                             const ModelSettings& settings) {
   MNEME_ASSIGN_OR_RETURN(json object,
                          ParseJsonObject(json_text, "config.json"));
   MNEME_ASSIGN_OR_RETURN(const Family* const family, FamilyOf(object));
+  for (const char* key : family->settings) {
+    const auto found = settings.find(key);
+    if (found == settings.end()) continue;
+    object[key] = json::parse(found->second, nullptr, false);
+  }
   ModelConfig config;
   config.model_type = family->model_type;
   KeyReader keys(std::move(object));

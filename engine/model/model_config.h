@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,13 +26,26 @@ enum class NormPlace { kBefore, kAfter };
 // By what angles positions turn the pairs of a head.
 struct RopeConfig {
   float theta = 10000.0f;
-  std::string type = "default";  // or "linear", "llama3"
+  std::string type = "default";  // or "linear", "llama3", "yarn"
   float factor = 1.0f;           // the angles of long waves are divided by it
   // Of "llama3": what waves are long, by how often they fit in the length that
   // the model was trained with at first.
   float low_freq_factor = 1.0f;
   float high_freq_factor = 4.0f;
   int64_t original_positions = 8192;
+  // Of "yarn": by how often waves fit, from which on they stay, and from which
+  // on they grow longer; and what queries and keys are multiplied with.
+  float beta_fast = 32.0f;
+  float beta_slow = 1.0f;
+  bool truncate = true;  // the pairs between are whole numbers
+  float attention_factor = 1.0f;
+};
+
+// How attention knows where tokens are.
+enum class AttentionPositions {
+  kRotary,
+  kSlopes,  // scores fall with the distance: ALiBi
+  kNone,    // not at all, or from the embedding
 };
 
 // Settings of TTT layers. The defaults are those of the published 1.3B model.
@@ -52,6 +66,8 @@ struct InfiniConfig {
   std::string update_rule = "linear";  // or "linear_delta"
   float epsilon = 1e-10f;
   float rope_theta = 10000.0f;
+  // Of all heads, before the sigmoid, where the checkpoint has none.
+  absl::optional<float> gate;
 };
 
 // Settings of attention layers.
@@ -60,6 +76,10 @@ struct AttentionConfig {
   int64_t head_dim = 128;
   int64_t window = 0;  // tokens that one sees, itself included
   int64_t sinks = 0;   // first tokens that all see
+  // Tokens of which all see all before them, and after which no more are
+  // taken; 0: there is a window instead.
+  int64_t limit = 0;
+  AttentionPositions positions = AttentionPositions::kRotary;
   RopeConfig rope;
   bool qkv_bias = false;
   bool o_bias = false;
@@ -140,6 +160,11 @@ struct ModelConfig {
   // fingerprint covers.
   std::string canonical;
 
+  // Tokens that a session may have; 0: any number.
+  int64_t token_limit() const {
+    return HasMixer(MixerType::kAttention) ? attention.limit : 0;
+  }
+
   // Of a TTT head.
   int64_t head_dim() const { return model_dim / heads; }
 
@@ -151,13 +176,18 @@ struct ModelConfig {
   }
 };
 
+// Keys of ours and their values, as JSON has them, that hold instead of what a
+// config.json says, where its family has such keys.
+using ModelSettings = std::map<std::string, std::string>;
+
 // Reads config.json as Hugging Face checkpoints have it. INVALID_ARGUMENT
 // naming the key, the found and the wanted for a model_type or key that is
 // unknown, of a wrong type or out of range, or that contradicts another. Keys
 // that can not change the result are passed over. `default_tokenizer` is what
 // holds where the file names none.
 absl::StatusOr<ModelConfig> ParseModelConfig(
-    std::string_view json_text, std::string_view default_tokenizer = "none");
+    std::string_view json_text, std::string_view default_tokenizer = "none",
+    const ModelSettings& settings = {});
 
 // The text of a config.json that says what `config` says: its keys in one
 // order, and none left out.

@@ -7,6 +7,35 @@
 
 namespace mneme {
 
+namespace {
+
+// The pair whose wave fits `times` in the length that a model was trained with
+// at first.
+double PairOfWave(const RopeConfig& rope, double head_dim, double times) {
+  return head_dim *
+         std::log(double(rope.original_positions) /
+                  (times * 2 * std::numbers::pi)) /
+         (2 * std::log(double{rope.theta}));
+}
+
+// How much of its frequency a pair keeps. Peng et al. 2023,
+// arXiv:2309.00071, section 3.2, with the pairs where one passes into the
+// other as in the authors' code.
+double YarnKept(const RopeConfig& rope, int64_t head_dim, int64_t pair) {
+  double low = PairOfWave(rope, double(head_dim), rope.beta_fast);
+  double high = PairOfWave(rope, double(head_dim), rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, double(head_dim - 1));
+  if (low == high) high += 0.001;
+  return 1 - std::clamp((double(pair) - low) / (high - low), 0.0, 1.0);
+}
+
+}  // namespace
+
 std::vector<double> RotationFrequencies(const RopeConfig& rope,
                                         int64_t head_dim) {
   std::vector<double> frequencies;
@@ -22,6 +51,10 @@ std::vector<double> RotationFrequencies(const RopeConfig& rope,
       const double fits =
           double(rope.original_positions) * frequency / (2 * std::numbers::pi);
       const double kept = std::clamp((fits - low) / (high - low), 0.0, 1.0);
+      frequency *= kept + (1 - kept) / rope.factor;
+    }
+    if (rope.type == "yarn") {
+      const double kept = YarnKept(rope, head_dim, m);
       frequency *= kept + (1 - kept) / rope.factor;
     }
     frequencies.push_back(frequency);

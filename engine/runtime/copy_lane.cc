@@ -23,6 +23,15 @@ CopyLane::CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
   const std::string prompt = task_->TakePrompt();
   sink_.Skip(static_cast<int64_t>(prompt.size()) / UnitBytes(unit));
   input_.Append(pending);
+  // The history may have grown since the prompt was taken.
+  if (state_.ok()) {
+    const absl::Status status =
+        input_.CheckLimit(prompt, "prompt", (*state_)->position());
+    if (!status.ok()) {
+      task_->Abort(status);
+      return;
+    }
+  }
   input_.Append(prompt);
 }
 

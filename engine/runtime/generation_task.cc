@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "engine/runtime/input_queue.h"
 
 namespace mneme {
 
@@ -61,6 +62,11 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
              history.next_offset(), 0);
       return {};
     }
+    if (AtLimit(state.position())) {
+      Finish(TokenLimit(*setup_.model, "the answer", state.position()),
+             history.next_offset(), state.position());
+      return {};
+    }
     // The Ask counts from here on, whatever becomes of it.
     state.Ask();
     setup_.reply->Begin(state.position(), history.next_offset());
@@ -111,6 +117,11 @@ void GenerationTask::OnLogits(ConstRows logits) {
     said_.logprob = LogProbability(row, *sampled_);
     TopLogProbabilities(row, options_.top_logprobs, top_);
   }
+}
+
+bool GenerationTask::AtLimit(int64_t position) const {
+  const int64_t limit = setup_.model->model->config().token_limit();
+  return limit > 0 && position >= limit;
 }
 
 bool GenerationTask::IsStop(int32_t token) const {
@@ -165,7 +176,8 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
   } else if (!Show(text)) {
     reason_ = FinishReason::kStop;
     phase_ = Phase::kFlush;
-  } else if (stats_.generated_tokens >= options_.max_tokens) {
+  } else if (stats_.generated_tokens >= options_.max_tokens ||
+             AtLimit(state.position())) {
     phase_ = Phase::kFlush;
   }
   setup_.reply->Add(said_, top_, shown_tokens(), shown_units());

@@ -71,6 +71,8 @@ class GenerationTask final : public Task {
   };
 
   absl::optional<Cancellation> cancellation() const;
+  // Whether a history of so many tokens takes no more.
+  bool AtLimit(int64_t position) const;
   bool IsStop(int32_t token) const;
   // Takes a token that goes into the reply. False if a stop string ends it.
   bool Show(std::string_view text);

@@ -101,6 +101,41 @@ absl::Status InputQueue::CheckText(std::string_view text,
                           " at byte ", offset + at, ", wanted UTF-8"));
 }
 
+absl::Status InputQueue::CheckLimit(std::string_view text,
+                                    const std::string& what,
+                                    int64_t position) const {
+  const int64_t limit = model_->model->config().token_limit();
+  if (limit == 0) return absl::OkStatus();
+  const std::string all =
+      absl::StrCat(std::string(bytes_.bytes()), std::string(text));
+  int64_t tokens = static_cast<int64_t>(all.size()) / 4;
+  if (unit_ == SessionUnit::kText) {
+    std::vector<TextToken> encoded;
+    const int64_t taken = model_->tokenizer->EncodeFront(
+        all, {.begins = model_->TextBegins(position), .ends = true},
+        static_cast<size_t>(limit + 1), encoded);
+    // A character that is cut off becomes a token too, once it is whole.
+    tokens = static_cast<int64_t>(encoded.size()) +
+             (taken < static_cast<int64_t>(all.size()) ? 1 : 0);
+  }
+  if (position + tokens <= limit) return absl::OkStatus();
+  return TokenLimit(*model_, what, position);
+}
+
+absl::Status TokenLimit(const ServedModel& model, const std::string& what,
+                        int64_t position) {
+  const int64_t limit = model.model->config().token_limit();
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          what, " goes beyond the ", limit, " tokens that a session of model ",
+          model.name, " takes, of which it holds ", position,
+          "; want a new or a reset session, or the model served with "
+          "attention_window, which takes any number")),
+      {.reason = "TOKEN_LIMIT",
+       .metadata = {{"limit", absl::StrCat(limit)},
+                    {"position", absl::StrCat(position)}}});
+}
+
 bool InputQueue::cut() const {
   return unit_ == SessionUnit::kText && model_->tokenizer->utf8() &&
          !CutOff(bytes_.bytes()).empty();

@@ -52,6 +52,11 @@ class InputQueue {
   // naming `field` and the byte, counted from `offset`.
   absl::Status CheckText(std::string_view text, const std::string& field,
                          int64_t offset = 0) const;
+  // Checks that `text` can follow too as far as the model's token limit goes,
+  // after the `position` tokens before what is there. FAILED_PRECONDITION
+  // (TOKEN_LIMIT) naming `what`.
+  absl::Status CheckLimit(std::string_view text, const std::string& what,
+                          int64_t position) const;
   // Whether the end of the text cuts off a character.
   bool cut() const;
 
@@ -64,6 +69,10 @@ class InputQueue {
   std::string taken_;  // the bytes of the last token
   bool idle_ = true;
 };
+
+// FAILED_PRECONDITION (TOKEN_LIMIT): `what` goes beyond the model's limit.
+absl::Status TokenLimit(const ServedModel& model, const std::string& what,
+                        int64_t position);
 
 }  // namespace mneme
 

@@ -42,13 +42,15 @@ class PreparerBetweenPasses final : public Preparer {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> LoadServedModel(
-    const std::string& name, const std::string& directory, Backend& backend,
-    const Clock& clock, Scheduler& scheduler) {
+    const std::string& name, const std::string& directory,
+    const ModelSettings& settings, Backend& backend, const Clock& clock,
+    Scheduler& scheduler) {
   auto served = std::make_shared<ServedModel>();
   served->name = name;
   PreparerBetweenPasses preparer(&scheduler, &backend);
-  MNEME_ASSIGN_OR_RETURN(served->model,
-                         Model::Load(directory, {}, &backend, &preparer));
+  MNEME_ASSIGN_OR_RETURN(
+      served->model,
+      Model::Load(directory, {.settings = settings}, &backend, &preparer));
   MNEME_ASSIGN_OR_RETURN(served->tokenizer, MakeTokenizer(*served->model));
   served->load_time = clock.Now();
   MNEME_RETURN_IF_ERROR(scheduler.AddModel(name, served->model));

@@ -17,8 +17,9 @@ namespace mneme {
 // makes room for its passes. Other models' passes go on: each weight is
 // prepared between two of them. Errors as Model::Load. Thread-safe.
 absl::StatusOr<std::shared_ptr<const ServedModel>> LoadServedModel(
-    const std::string& name, const std::string& directory, Backend& backend,
-    const Clock& clock, Scheduler& scheduler);
+    const std::string& name, const std::string& directory,
+    const ModelSettings& settings, Backend& backend, const Clock& clock,
+    Scheduler& scheduler);
 
 }  // namespace mneme
 

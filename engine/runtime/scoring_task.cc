@@ -37,6 +37,13 @@ void ScoringTask::PullInput(SessionState& state, HistorySink& history) {
     const bool begins = text && setup_.model->TextBegins(state.position());
     const auto token = input_.Next(begins, /*ends=*/input_finished_);
     if (!token.has_value()) return;
+    const int64_t limit = setup_.model->model->config().token_limit();
+    if (limit > 0 && state.position() >= limit) {
+      cancelled_.Update(TokenLimit(*setup_.model, "score input", limit));
+      input_.Clear();
+      input_finished_ = true;
+      return;
+    }
     if (state.position() == 0) skip_first_ = true;
     state.PushToken(token->id);
     unscored_.push_back({.token = token->id, .offset = history.next_offset()});

@@ -459,6 +459,7 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt,
     return absl::AlreadyExistsError("the answer to the request_id is kept");
   }
   MNEME_RETURN_IF_ERROR(input_.CheckText(prompt, "prompt"));
+  MNEME_RETURN_IF_ERROR(input_.CheckLimit(prompt, "prompt", position_));
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
     const std::string busy = BusyName(writing->activity());

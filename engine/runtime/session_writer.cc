@@ -192,6 +192,11 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
+  if (const absl::Status status = input_.CheckLimit(
+          added, absl::StrCat("segment at offset ", segment.offset), position_);
+      !status.ok()) {
+    return rejected(SegmentResult::kRejected, status);
+  }
   Accept(added);
   observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
   return taken;

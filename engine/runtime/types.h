@@ -70,6 +70,7 @@ struct ModelInfo {
   int64_t index_bytes = 0;    // of a session beside its state
   int64_t block_tokens = 0;
   int64_t segment_tokens = 0;  // the mixers' own granularity; 0: none
+  int64_t token_limit = 0;     // of a session; 0: none
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   absl::Time load_time;

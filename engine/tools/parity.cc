@@ -20,8 +20,11 @@ constexpr int64_t kMaxConfigBytes = 1 << 20;
 // The case's config.json. Where what tokens see depends on where segments
 // begin, the case says that, and not its config.
 absl::StatusOr<ModelConfig> ReadCaseConfig(const std::string& directory,
-                                           const TensorMap& expected) {
-  if (expected.count("segment_lengths") == 0) return ReadModelConfig(directory);
+                                           const TensorMap& expected,
+                                           const ModelSettings& settings) {
+  if (expected.count("segment_lengths") == 0) {
+    return ReadModelConfig(directory, settings);
+  }
   constexpr int64_t kLongest = int64_t{1} << 20;
   MNEME_ASSIGN_OR_RETURN(
       const std::vector<int64_t> lengths,
@@ -49,8 +52,9 @@ absl::StatusOr<std::vector<ParityLine>> RunParity(
   MNEME_ASSIGN_OR_RETURN(
       const std::unique_ptr<SafetensorsFile> expected,
       SafetensorsFile::Open(case_directory + "/expected.safetensors"));
-  MNEME_ASSIGN_OR_RETURN(ModelConfig config,
-                         ReadCaseConfig(case_directory, expected->tensors()));
+  MNEME_ASSIGN_OR_RETURN(
+      ModelConfig config,
+      ReadCaseConfig(case_directory, expected->tensors(), options.settings));
   MNEME_ASSIGN_OR_RETURN(
       const std::shared_ptr<const Model> model,
       Model::Load(std::move(config), case_directory,

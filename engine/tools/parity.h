@@ -41,6 +41,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/model_config.h"
 #include "engine/ops/backend.h"
 
 namespace mneme {
@@ -63,6 +64,7 @@ struct ParityOptions {
   // The rounding of f32 costs about 1e-5 on these cases, the subtlest known
   // mistake 2e-3.
   double tolerance = 2e-4;
+  ModelSettings settings;
   std::string dump;  // file for what was computed, if not empty
 };
 

@@ -42,6 +42,14 @@ int main(int argc, char** argv) {
                  "Largest absolute difference allowed")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option_function<std::string>(
+      "--infini-gate",
+      [&options](const std::string& gate) {
+        options.settings["infini_gate"] =
+            gate == "-inf" || gate == "inf" ? '"' + gate + '"' : gate;
+      },
+      "Serve a plain Llama as Infini-attention with this gate in all heads, "
+      "before the sigmoid; -inf switches the memory off");
   app.add_option("--dump", options.dump,
                  "File for what was computed (safetensors); one case only");
   app.add_option("--backend", backend_name, "cpu or reference")

@@ -199,6 +199,14 @@ std::vector<std::string> PresetNames() {
   return names;
 }
 
+std::vector<std::string> TinyPresetNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, config] : Presets()) {
+    if (absl::EndsWith(name, "-tiny")) names.push_back(name);
+  }
+  return names;
+}
+
 absl::StatusOr<ModelConfig> PresetConfig(const std::string& preset) {
   const auto it = Presets().find(preset);
   if (it == Presets().end()) {

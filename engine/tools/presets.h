@@ -17,6 +17,8 @@
 namespace mneme {
 
 std::vector<std::string> PresetNames();
+// Those of them that are small enough for tests: one at least for every mixer.
+std::vector<std::string> TinyPresetNames();
 
 // INVALID_ARGUMENT naming the known ones.
 absl::StatusOr<ModelConfig> PresetConfig(const std::string& preset);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <random>
 #include <string>
@@ -61,8 +62,29 @@ class LoadedModel {
     return state.Digest(model_->fingerprint());
   }
 
+  // Fills the scratch of passes with NaN.
+  void PoisonScratch() {
+    const Workspace::Frame frame(*workspace_);
+    const int64_t floats = workspace_->bytes() / 64 * 16;
+    std::fill_n(workspace_->Floats(floats), floats,
+                std::numeric_limits<float>::quiet_NaN());
+  }
+
+  // From now on every pass is computed twice, and what the first time wrote
+  // abandoned.
+  void AbandonFirst(bool on) { abandon_first_ = on; }
+
   // A pass; its logits, row after row. Leaves the units open.
   std::vector<float> Forward(ComputePath path,
+                             const std::vector<ModelSlice>& slices) {
+    if (abandon_first_) {
+      Compute(path, slices);
+      for (const ModelSlice& slice : slices) slice.state->Abandon();
+    }
+    return Compute(path, slices);
+  }
+
+  std::vector<float> Compute(ComputePath path,
                              const std::vector<ModelSlice>& slices) {
     const Workspace::Frame frame(*workspace_);
     int64_t rows = 0;
@@ -111,6 +133,7 @@ class LoadedModel {
   std::unique_ptr<Backend> backend_;
   std::shared_ptr<const Model> model_;
   std::unique_ptr<Workspace> workspace_;
+  bool abandon_first_ = false;
 };
 
 }  // namespace mneme

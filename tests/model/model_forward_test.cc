@@ -94,6 +94,44 @@ std::vector<Case> Cases() {
                              .o_bias = true,
                              .qk_norm = true};
   cases.push_back(window);
+  Case full = {"FullAttention", *PresetConfig("window-tiny")};
+  full.config.attention.window = 0;
+  full.config.attention.sinks = 0;
+  full.config.attention.limit = 1000;
+  cases.push_back(full);
+  // Slopes by distance, LayerNorm, an embedding norm and biases.
+  Case slopes = {"Bloom", *PresetConfig("window-tiny")};
+  slopes.config.model_type = "bloom";
+  slopes.config.heads = 3;
+  slopes.config.model_dim = 60;
+  slopes.config.ffn_dim = 240;
+  slopes.config.norm = NormType::kLayer;
+  slopes.config.embedding_norm = true;
+  slopes.config.activation = Activation::kGeluTanh;
+  slopes.config.ffn_gate = false;
+  slopes.config.ffn_bias = true;
+  slopes.config.attention = {.kv_heads = 3,
+                             .head_dim = 20,
+                             .window = 30,
+                             .sinks = 2,
+                             .positions = AttentionPositions::kSlopes,
+                             .qkv_bias = true,
+                             .o_bias = true};
+  cases.push_back(slopes);
+  cases.push_back({"TransformerXl", *PresetConfig("transformer-xl-tiny")});
+  // Norms first, segments of an odd length, distances told apart up to all.
+  Case segments = {"TransformerXlSegments",
+                   *PresetConfig("transformer-xl-tiny")};
+  segments.config.norm_place = NormPlace::kBefore;
+  segments.config.heads = 3;
+  segments.config.relative = {.head_dim = 10,
+                              .memory = 20,
+                              .clamp = 0,
+                              .same_length = false,
+                              .segment = 7,
+                              .zero_memory = true,
+                              .shared_bias = true};
+  cases.push_back(segments);
   return cases;
 }
 

@@ -21,27 +21,52 @@ struct AttentionSizes {
   int64_t head_dim = 0;
   int64_t window = 0;
   int64_t sinks = 0;
+  bool slopes = false;
+  int64_t distances = 0;  // that have keys of their own
+  int64_t before = 0;     // tokens seen that come before the first
 
   AttentionParams params() const {
+    static const std::vector<float> kSlopes = {0.5f,  0.25f,  0.0f,
+                                               0.03f, 0.125f, 1.0f};
+    static const std::vector<float> kKeys = [] {
+      Random random(9);
+      return RandomValues(1 << 16, 1.0f, random);
+    }();
     return {.heads = heads,
             .kv_heads = kv_heads,
             .head_dim = head_dim,
             .kept = window - 1,
             .sinks = sinks,
-            .scale = 0.7f};
+            .scale = 0.7f,
+            .slopes = slopes ? kSlopes.data() : nullptr,
+            .distance_keys = distances > 0 ? kKeys.data() : nullptr,
+            .distances = distances};
   }
   std::string ToString() const {
     return absl::StrCat(heads, "/", kv_heads, " heads of ", head_dim,
-                        ", window ", window, ", sinks ", sinks);
+                        ", window ", window, ", sinks ", sinks,
+                        slopes ? ", slopes" : "", ", distances ", distances);
   }
 };
 
 // Every kind of sharing; widths with and without a rest of a vector; windows
-// of one token, shorter and longer than a block; with and without sinks.
+// of one token, shorter and longer than a block; with and without sinks; scores
+// by slopes and by distances, all or some of them told apart, also to a memory
+// from before the first token.
 std::vector<AttentionSizes> AllSizes() {
-  return {{1, 1, 2, 1, 0},  {4, 4, 16, 8, 0},   {6, 2, 20, 5, 3},
-          {4, 1, 8, 40, 4}, {2, 1, 64, 100, 0}, {2, 2, 5, 70, 9},
-          {1, 1, 4, 1, 2}};
+  return {{1, 1, 2, 1, 0},
+          {4, 4, 16, 8, 0},
+          {6, 2, 20, 5, 3},
+          {4, 1, 8, 40, 4},
+          {2, 1, 64, 100, 0},
+          {2, 2, 5, 70, 9},
+          {1, 1, 4, 1, 2},
+          {6, 3, 20, 30, 0, true},
+          {2, 1, 8, 10, 3, true},
+          {3, 3, 10, 40, 0, false, 40},
+          {2, 2, 16, 70, 0, false, 5, 60},
+          {4, 4, 8, 1, 0, false, 1},
+          {2, 2, 20, 100, 0, true, 100, 99}};
 }
 
 // What one session remembers in the layer.
@@ -52,10 +77,10 @@ struct Kept {
 };
 
 struct AttentionTokens {
-  Operand q, k, v, far_q;
+  Operand q, k, v, far_q, distance_q;
   AttentionTokens Slice(int64_t first, int64_t count) const {
     return {q.Slice(first, count), k.Slice(first, count), v.Slice(first, count),
-            far_q.Slice(first, count)};
+            far_q.Slice(first, count), distance_q.Slice(first, count)};
   }
 };
 
@@ -67,6 +92,7 @@ class AttentionTest : public ConformanceTest {
     return {Operand::Uniform(rows, dim, 1.5f, random_),
             Operand::Uniform(rows, kv_dim, 1.5f, random_),
             Operand::Uniform(rows, kv_dim, 1.5f, random_),
+            Operand::Uniform(rows, dim, 1.5f, random_),
             Operand::Uniform(rows, dim, 1.5f, random_)};
   }
 
@@ -74,12 +100,19 @@ class AttentionTest : public ConformanceTest {
   static Kept Empty(const AttentionSizes& sizes) {
     const AttentionParams params = sizes.params();
     constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
-    return {.position = 0,
-            .ring = std::vector<float>(
-                (params.kept + kMaxRows) * params.token_floats(), kPoison),
-            .sinks = std::vector<float>(
-                std::max<int64_t>(1, params.sinks) * params.token_floats(),
-                kPoison)};
+    Kept kept = {.position = 0,
+                 .ring = std::vector<float>(
+                     (params.kept + kMaxRows) * params.token_floats(), kPoison),
+                 .sinks = std::vector<float>(
+                     std::max<int64_t>(1, params.sinks) * params.token_floats(),
+                     kPoison)};
+    // The last rows are those of the tokens before the first.
+    Random random(11);
+    const std::vector<float> before =
+        RandomValues(sizes.before * params.token_floats(), 1.0f, random);
+    std::copy(before.begin(), before.end(),
+              kept.ring.end() - static_cast<int64_t>(before.size()));
+    return kept;
   }
 
   static Operand Read(Backend& backend, ComputePath path,
@@ -92,8 +125,8 @@ class AttentionTest : public ConformanceTest {
     std::vector<int64_t> begins;
     for (size_t i = 0; i < shares.size(); ++i) {
       for (int64_t row = 0; row < shares[i]; ++row) {
-        begins.push_back(
-            std::max<int64_t>(0, (*kept)[i].position + row - params.kept));
+        begins.push_back(std::max<int64_t>(
+            -sizes.before, (*kept)[i].position + row - params.kept));
       }
     }
     int64_t first_row = 0;
@@ -115,7 +148,8 @@ class AttentionTest : public ConformanceTest {
                       {.q = tokens.q.view(),
                        .k = tokens.k.view(),
                        .v = tokens.v.view(),
-                       .far_q = tokens.far_q.view()},
+                       .far_q = tokens.far_q.view(),
+                       .distance_q = tokens.distance_q.view()},
                       slices, out.view());
     EXPECT_THAT(backend.Finish(), IsOk());
     return out;

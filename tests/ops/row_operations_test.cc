@@ -269,6 +269,35 @@ TEST_P(RowOperationsTest, KnownValues) {
   }
 }
 
+// Bands of one token and of many, in which some logits are large.
+TEST_P(RowOperationsTest, AdaptiveLogSoftmaxAgreesWithTheReference) {
+  for (const std::vector<int64_t>& ends : std::vector<std::vector<int64_t>>{
+           {1}, {100}, {5, 6}, {40, 57, 300}, {1, 2, 3, 70}}) {
+    for (const float size : {1.0f, 30.0f, 5000.0f}) {
+      const int64_t tails = static_cast<int64_t>(ends.size()) - 1;
+      const Operand x = Operand::Uniform(9, ends.back(), size, random_);
+      const Operand clusters =
+          Operand::Uniform(9, std::max<int64_t>(tails, 1), size, random_);
+      const ConstRows of_tails = tails > 0 ? clusters.view() : ConstRows();
+      Operand wanted = x;
+      Operand found = x;
+      Operand threads = x;
+      reference().AdaptiveLogSoftmax(ends, of_tails, wanted.view());
+      cpu().AdaptiveLogSoftmax(ends, of_tails, found.view());
+      cpu(3).AdaptiveLogSoftmax(ends, of_tails, threads.view());
+      EXPECT_TRUE(Near(found, wanted, 1e-6 * size + 4e-6)) << ends.back();
+      EXPECT_TRUE(Identical(threads, found));
+      for (int64_t row = 0; row < 9; ++row) {
+        double sum = 0;
+        for (int64_t col = 0; col < ends.back(); ++col) {
+          sum += std::exp(double{wanted.at(row, col)});
+        }
+        EXPECT_NEAR(sum, 1.0, 1e-5);
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, RowOperationsTest,
                          testing::ValuesIn(CompiledTargets()), TargetTestName);
 

@@ -253,6 +253,22 @@ TEST_F(DeterminismTest, NorWithAWindowShorterThanABlock) {
   Check(300, 15);
 }
 
+TEST_F(DeterminismTest, NorWithTransformerXl) {
+  MakeEngines(*PresetConfig("transformer-xl-tiny"));
+  Check(300, 16);
+}
+
+TEST_F(DeterminismTest, NorWithTransformerXlInSegments) {
+  ModelConfig config = *PresetConfig("transformer-xl-tiny");
+  config.norm_place = NormPlace::kBefore;
+  config.relative.same_length = false;
+  config.relative.segment = 50;
+  config.relative.memory = 33;
+  config.relative.clamp = 0;
+  MakeEngines(config);
+  Check(300, 17);
+}
+
 TEST_F(DeterminismTest, NorWithAnInnerMlp) {
   ModelConfig config = SmallConfig();
   config.ttt.layer_type = "mlp";

@@ -47,7 +47,7 @@ bool IsNotFinite(const absl::Status& status) {
          reason.has_value() && reason->reason == "NOT_FINITE";
 }
 
-class ExtremesTest : public testing::TestWithParam<const char*> {
+class ExtremesTest : public testing::TestWithParam<std::string> {
  protected:
   ExtremesTest() : engine_(*Engine::Create({.threads = 1})) {
     Add("sane", 1.0f, "");
@@ -216,8 +216,7 @@ TEST_P(ExtremesTest, ASessionOutOfRangeLeavesItsBatchMatesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, ExtremesTest,
-                         testing::Values("infini-tiny", "window-tiny",
-                                         "ttt-linear-tiny", "ttt-mlp-tiny"),
+                         testing::ValuesIn(TinyPresetNames()),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});
                          });

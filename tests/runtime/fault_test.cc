@@ -134,8 +134,7 @@ TEST_P(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, FaultTest,
-                         testing::Values("infini-tiny", "window-tiny",
-                                         "ttt-linear-tiny"),
+                         testing::ValuesIn(TinyPresetNames()),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});
                          });

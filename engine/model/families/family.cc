@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/families/family.h"
 
+#include <string>
+#include <vector>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -8,16 +11,91 @@
 
 namespace mneme {
 
+namespace {
+
+constexpr int64_t kMaxSpan = int64_t{1} << 20;
+constexpr int64_t kMaxSinks = 1024;
+
+struct NamedActivation {
+  const char* name;
+  Activation activation;
+};
+// The first name of each is the one that is written.
+constexpr NamedActivation kActivations[] = {
+    {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},
+    {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"gelu_new", Activation::kGeluTanh},
+    {"gelu_fast", Activation::kGeluTanh},
+    {"gelu", Activation::kGeluErf},
+    {"relu", Activation::kRelu}};
+
+}  // namespace
+
 absl::Span<const Family* const> AllFamilies() {
   static constexpr const Family* kFamilies[] = {
-      &kTttFamily,   &kInfiniLlamaFamily, &kLlamaFamily,    &kMistralFamily,
-      &kQwen2Family, &kQwen3Family,       &kTransfoXlFamily};
+      &kTttFamily,     &kInfiniLlamaFamily, &kLlamaFamily,
+      &kMistralFamily, &kQwen2Family,       &kQwen3Family,
+      &kGpt2Family,    &kBloomFamily,       &kTransfoXlFamily};
   return kFamilies;
 }
 
 const Family& FamilyOf(const ModelConfig& config) {
   for (const Family* family : AllFamilies()) {
     if (config.model_type == family->model_type) return *family;
+  }
+  MNEME_CHECK(false);
+}
+
+void ReadAttentionSpan(KeyReader& keys, AttentionConfig& attention) {
+  keys.Int("attention_window", 1, kMaxSpan, attention.window);
+  keys.Int("attention_sinks", 0, kMaxSinks, attention.sinks);
+  keys.Int("attention_limit", 1, kMaxSpan, attention.limit);
+}
+
+absl::Status CheckAttentionSpan(const AttentionConfig& attention) {
+  if (attention.limit > 0 && (attention.window > 0 || attention.sinks > 0)) {
+    return Contradiction(
+        "\"attention_limit\" stands beside a window or sinks, want one of "
+        "them: "
+        "up to a limit all tokens see all before them");
+  }
+  if (attention.limit == 0 && attention.window == 0) {
+    return Contradiction(
+        "this model attends to all of its past, which no state of a fixed size "
+        "holds; want \"attention_window\", the number of newest tokens that it "
+        "may see, with \"attention_sinks\" if it is to see its first tokens "
+        "too; or \"attention_limit\", the number of tokens after which a "
+        "session takes no more");
+  }
+  return absl::OkStatus();
+}
+
+void AttentionSpanToJson(const AttentionConfig& attention,
+                         nlohmann::json& out) {
+  if (attention.limit > 0) {
+    out["attention_limit"] = attention.limit;
+  } else {
+    out["attention_window"] = attention.window;
+    out["attention_sinks"] = attention.sinks;
+  }
+}
+
+void ReadActivation(const char* key, std::string_view absent, KeyReader& keys,
+                    ModelConfig& config) {
+  std::vector<std::string> names;
+  for (const NamedActivation& known : kActivations) {
+    names.emplace_back(known.name);
+  }
+  const std::string name = keys.Choice(key, names, absent);
+  for (const NamedActivation& known : kActivations) {
+    if (name == known.name) config.activation = known.activation;
+  }
+}
+
+std::string ActivationName(Activation activation) {
+  for (const NamedActivation& known : kActivations) {
+    if (activation == known.activation) return known.name;
   }
   MNEME_CHECK(false);
 }

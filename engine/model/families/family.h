@@ -7,6 +7,7 @@
 #define MNEME_ENGINE_MODEL_FAMILIES_FAMILY_H_
 
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
@@ -30,6 +31,8 @@ struct Family {
   // Says how the family's checkpoints spell their tensors, and what of them
   // changes nothing. Errors as Weights. Null: as Llama's.
   absl::Status (*adapt)(const ModelConfig& config, Weights& weights) = nullptr;
+  // The keys that ModelSettings may have.
+  absl::Span<const char* const> settings = {};
 };
 
 absl::Span<const Family* const> AllFamilies();
@@ -60,17 +63,39 @@ void ReadHeads(KeyReader& keys, const ModelConfig& config, int64_t& kv_heads,
 absl::Status CheckHeads(const ModelConfig& config, int64_t kv_heads,
                         int64_t head_dim);
 
+// What ReadAttentionSpan reads.
+inline constexpr const char* kSpanSettings[] = {
+    "attention_window", "attention_sinks", "attention_limit"};
+
+// Reads the settings of Infini-attention, but for the heads and the rotation.
+void ReadInfini(KeyReader& keys, InfiniConfig& infini);
+absl::Status CheckInfini(const InfiniConfig& infini);
+nlohmann::json InfiniToJson(const InfiniConfig& infini);
+
+// How much of its past a decoder with attention sees: "attention_window" with
+// "attention_sinks", or "attention_limit", all keys of ours.
+void ReadAttentionSpan(KeyReader& keys, AttentionConfig& attention);
+// INVALID_ARGUMENT unless it is a window or a limit.
+absl::Status CheckAttentionSpan(const AttentionConfig& attention);
+void AttentionSpanToJson(const AttentionConfig& attention, nlohmann::json& out);
+
+// The activation that `key` names as Hugging Face does; if absent, `absent`.
+void ReadActivation(const char* key, std::string_view absent, KeyReader& keys,
+                    ModelConfig& config);
+std::string ActivationName(Activation activation);
+
 // "ttt": the authors' checkpoints of TTT-Linear and TTT-MLP.
 extern const Family kTttFamily;
 // "infini-llama": Llama's keys and tensors with Infini-attention, one gate for
-// each query head.
+// each query head. Llama's own weights may have one gate for all.
 extern const Family kInfiniLlamaFamily;
-// Decoders with attention, each served with a window: "attention_window", with
-// "attention_sinks" if wanted, are keys of ours.
+// Decoders with attention, each served with a window or up to a limit.
 extern const Family kLlamaFamily;    // "llama"
 extern const Family kMistralFamily;  // "mistral", has a window of its own
 extern const Family kQwen2Family;    // "qwen2"
 extern const Family kQwen3Family;    // "qwen3"
+extern const Family kGpt2Family;     // "gpt2", learned positions
+extern const Family kBloomFamily;    // "bloom", slopes by distance
 // "transfo-xl": Transformer-XL with an adaptive vocabulary. "segment_length",
 // wanted where "same_length" is false, and "mem_init" are keys of ours.
 extern const Family kTransfoXlFamily;

@@ -22,19 +22,39 @@ void Read(KeyReader& keys, ModelConfig& config) {
   keys.MustBe("attention_bias", false);
   keys.MustBe("mlp_bias", false);
   keys.MustBe("rope_scaling", nullptr);
-  keys.MustBe("infini_memory_rope", false);
   InfiniConfig& infini = config.infini;
   ReadHeads(keys, config, infini.kv_heads, infini.head_dim);
   keys.PositiveFloat("rope_theta", infini.rope_theta);
+  ReadInfini(keys, infini);
+}
+
+absl::Status Check(const ModelConfig& config) {
+  const InfiniConfig& infini = config.infini;
+  MNEME_RETURN_IF_ERROR(CheckHeads(config, infini.kv_heads, infini.head_dim));
+  return CheckInfini(infini);
+}
+
+nlohmann::json ToJson(const ModelConfig& config) {
+  const InfiniConfig& infini = config.infini;
+  nlohmann::json out = SizesToJson(config);
+  out.update({{"num_key_value_heads", infini.kv_heads},
+              {"head_dim", infini.head_dim},
+              {"rope_theta", infini.rope_theta}});
+  out.update(InfiniToJson(infini));
+  return out;
+}
+
+}  // namespace
+
+void ReadInfini(KeyReader& keys, InfiniConfig& infini) {
+  keys.MustBe("infini_memory_rope", false);
   keys.Int("infini_segment_length", 1, 1 << 16, infini.segment);
   infini.update_rule =
       keys.Choice("infini_update_rule", {"linear", "linear_delta"});
   keys.PositiveFloat("infini_memory_eps", infini.epsilon);
 }
 
-absl::Status Check(const ModelConfig& config) {
-  const InfiniConfig& infini = config.infini;
-  MNEME_RETURN_IF_ERROR(CheckHeads(config, infini.kv_heads, infini.head_dim));
+absl::Status CheckInfini(const InfiniConfig& infini) {
   if (infini.epsilon < kLeastEpsilon) {
     return Contradiction(absl::StrCat("\"infini_memory_eps\" is ",
                                       infini.epsilon, ", want at least ",
@@ -43,19 +63,11 @@ absl::Status Check(const ModelConfig& config) {
   return absl::OkStatus();
 }
 
-nlohmann::json ToJson(const ModelConfig& config) {
-  const InfiniConfig& infini = config.infini;
-  nlohmann::json out = SizesToJson(config);
-  out.update({{"num_key_value_heads", infini.kv_heads},
-              {"head_dim", infini.head_dim},
-              {"rope_theta", infini.rope_theta},
-              {"infini_segment_length", infini.segment},
-              {"infini_update_rule", infini.update_rule},
-              {"infini_memory_eps", infini.epsilon}});
-  return out;
+nlohmann::json InfiniToJson(const InfiniConfig& infini) {
+  return {{"infini_segment_length", infini.segment},
+          {"infini_update_rule", infini.update_rule},
+          {"infini_memory_eps", infini.epsilon}};
 }
-
-}  // namespace
 
 const Family kInfiniLlamaFamily = {"infini-llama", &Read, &Check, &ToJson};
 

@@ -287,8 +287,11 @@ absl::Status Adapt(const ModelConfig& config, Weights& weights) {
   return IgnoreCopies(config, weights);
 }
 
+constexpr const char* kSettings[] = {"segment_length", "mem_init"};
+
 }  // namespace
 
-const Family kTransfoXlFamily = {"transfo-xl", &Read, &Check, &ToJson, &Adapt};
+const Family kTransfoXlFamily = {"transfo-xl", &Read,  &Check,
+                                 &ToJson,      &Adapt, kSettings};
 
 }  // namespace mneme

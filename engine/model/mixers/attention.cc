@@ -23,6 +23,24 @@ struct AttentionWeights {
   Tensor q_norm, k_norm;  // [head_dim], with qk_norm
 };
 
+// A slope per head: powers of 2^(-8 / n) for the largest power of two n not
+// above `heads`; the heads beyond take every other one of 2^(-8 / 2n). Press et
+// al. 2021, arXiv:2108.12409, section 3, and the authors' code.
+std::vector<float> AlibiSlopes(int64_t heads) {
+  int64_t whole = 1;
+  while (2 * whole <= heads) whole *= 2;
+  const double base = std::exp2(-8.0 / static_cast<double>(whole));
+  const double between = std::exp2(-4.0 / static_cast<double>(whole));
+  std::vector<float> slopes;
+  for (int64_t i = 0; i < heads; ++i) {
+    slopes.push_back(static_cast<float>(
+        i < whole
+            ? std::pow(base, static_cast<double>(i + 1))
+            : std::pow(between, static_cast<double>(2 * (i - whole) + 1))));
+  }
+  return slopes;
+}
+
 class Attention final : public SequenceMixer {
  public:
   Attention(const ModelConfig& config, AttentionWeights weights)
@@ -30,9 +48,14 @@ class Attention final : public SequenceMixer {
         norm_eps_(config.norm_eps),
         config_(config.attention),
         weights_(std::move(weights)),
-        frequencies_(RotationFrequencies(config_.rope, config_.head_dim)) {}
+        frequencies_(RotationFrequencies(config_.rope, config_.head_dim)) {
+    if (config_.positions == AttentionPositions::kSlopes) {
+      slopes_ = AlibiSlopes(heads_);
+    }
+  }
 
   std::string_view kind() const override {
+    if (config_.limit > 0) return "full";
     return config_.sinks > 0 ? "window_with_sinks" : "window";
   }
   int64_t segment_tokens() const override { return 0; }
@@ -86,12 +109,16 @@ class Attention final : public SequenceMixer {
       for (int64_t row = 0; row < q.rows; ++row) {
         std::copy_n(q.row(row), q.cols, far_q.row(row));
       }
-      // As far behind the sinks as the cache is long.
-      Rotate(pass, config_.sinks + config_.window - 1, {far_q});
     }
-    Rotate(pass, std::numeric_limits<int64_t>::max(), {q, k});
+    if (config_.positions == AttentionPositions::kRotary) {
+      Rotate(pass, std::numeric_limits<int64_t>::max(), {q, k});
+      // As far behind the sinks as the cache is long.
+      if (config_.sinks > 0) {
+        Rotate(pass, config_.sinks + config_.window - 1, {far_q});
+      }
+    }
     const RowBegins begins(pass, [this](int64_t position) {
-      return std::max<int64_t>(0, position - config_.window + 1);
+      return std::max<int64_t>(0, position - params().kept);
     });
     pass.backend.Attention(pass.path, params(),
                            {.q = q, .k = k, .v = v, .far_q = far_q},
@@ -104,10 +131,11 @@ class Attention final : public SequenceMixer {
     return {.heads = heads_,
             .kv_heads = config_.kv_heads,
             .head_dim = config_.head_dim,
-            .kept = config_.window - 1,
+            .kept = (config_.limit > 0 ? config_.limit : config_.window) - 1,
             .sinks = config_.sinks,
             .scale = static_cast<float>(
-                1.0 / std::sqrt(static_cast<double>(config_.head_dim)))};
+                1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
+            .slopes = slopes_.empty() ? nullptr : slopes_.data()};
   }
 
  private:
@@ -131,10 +159,10 @@ class Attention final : public SequenceMixer {
         const int64_t position = std::min(slice.position + i, last);
         for (size_t m = 0; m < frequencies_.size(); ++m) {
           const double angle = static_cast<double>(position) * frequencies_[m];
-          cosines.row(slice.first_row + i)[m] =
-              static_cast<float>(std::cos(angle));
-          sines.row(slice.first_row + i)[m] =
-              static_cast<float>(std::sin(angle));
+          cosines.row(slice.first_row + i)[m] = static_cast<float>(
+              config_.rope.attention_factor * std::cos(angle));
+          sines.row(slice.first_row + i)[m] = static_cast<float>(
+              config_.rope.attention_factor * std::sin(angle));
         }
       }
     }
@@ -178,6 +206,7 @@ class Attention final : public SequenceMixer {
   const AttentionConfig config_;
   const AttentionWeights weights_;
   const std::vector<double> frequencies_;  // of the pairs of a head
+  std::vector<float> slopes_;              // [heads], or none
 };
 
 }  // namespace

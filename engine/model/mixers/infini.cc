@@ -145,19 +145,24 @@ class Infini final : public SequenceMixer {
   const Rotation rotation_;  // by slot in the segment
 };
 
-// sigmoid(beta) of each query head; some checkpoints call it "gate".
+// sigmoid(beta) of each query head, or of all where the config has it; some
+// checkpoints call it "gate".
 absl::StatusOr<std::vector<float>> TakeGate(const ModelConfig& config,
                                             const std::string& prefix,
                                             Weights& weights) {
+  const auto sigmoid = [](double x) {
+    return static_cast<float>(1.0 / (1.0 + std::exp(-x)));
+  };
+  if (config.infini.gate.has_value()) {
+    return std::vector<float>(config.heads, sigmoid(*config.infini.gate));
+  }
   const bool alias = weights.Has(prefix + "gate");
   MNEME_ASSIGN_OR_RETURN(
       const Tensor beta,
       alias ? weights.TakeTensor(prefix + "gate", {1, config.heads, 1, 1})
             : weights.TakeTensor(prefix + "beta", {config.heads}));
   std::vector<float> gate;
-  for (const float value : beta.values()) {
-    gate.push_back(static_cast<float>(1.0 / (1.0 + std::exp(-double{value}))));
-  }
+  for (const float value : beta.values()) gate.push_back(sigmoid(value));
   return gate;
 }
 
