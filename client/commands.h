@@ -58,6 +58,10 @@ struct ModelArgs {
   std::string model;
 };
 
+struct FootprintArgs {
+  int64_t tokens = 1'000'000;
+};
+
 struct LoadModelArgs {
   std::string model;
   bool wait = true;  // until it is loaded
@@ -71,6 +75,7 @@ struct UnloadModelArgs {
 absl::Status RunModelsLoad(const Cli& cli, const LoadModelArgs& args);
 absl::Status RunModelsUnload(const Cli& cli, const UnloadModelArgs& args);
 absl::Status RunModelsList(const Cli& cli);
+absl::Status RunModelsFootprint(const Cli& cli, const FootprintArgs& args);
 absl::Status RunModelsShow(const Cli& cli, const ModelArgs& args);
 
 struct AppendArgs {

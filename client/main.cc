@@ -226,6 +226,20 @@ void AddModels(CLI::App* app, Command* command) {
     *command = [=](const Cli& cli) { return RunModelsUnload(cli, *unload); };
   });
 
+  auto footprint = std::make_shared<FootprintArgs>();
+  sub = models->add_subcommand(
+      "footprint",
+      "Show what a session takes by its length, beside published systems and "
+      "a key-value cache");
+  sub->add_option("--tokens", footprint->tokens, "The longest of the lengths")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50))
+      ->capture_default_str();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) {
+      return RunModelsFootprint(cli, *footprint);
+    };
+  });
+
   auto model = std::make_shared<ModelArgs>();
   sub = models->add_subcommand("show", "Show one model");
   sub->add_option("model", model->model, "Its id")->required();

@@ -21,6 +21,44 @@ absl::Status Loading(const std::string& name) {
       {.reason = "MODEL_LOADING", .metadata = {}});
 }
 
+StatePartInfo::Growth GrowthOf(const PartSpec& part) {
+  switch (part.kind) {
+    case PartKind::kRewritten:
+      return StatePartInfo::Growth::kFixed;
+    case PartKind::kAppended:
+      return part.starts_over ? StatePartInfo::Growth::kSegment
+                              : StatePartInfo::Growth::kFirst;
+    case PartKind::kRing:
+      return StatePartInfo::Growth::kWindow;
+  }
+  return StatePartInfo::Growth::kFixed;
+}
+
+// Equal parts of several layers are told of once.
+std::vector<StatePartInfo> StateParts(const StateSpec& spec) {
+  std::vector<StatePartInfo> parts;
+  for (const LayerSpec& layer : spec.layers) {
+    for (const PartSpec& part : layer) {
+      const auto same =
+          std::find_if(parts.begin(), parts.end(), [&](const auto& other) {
+            return other.name == part.name && other.rows == part.rows &&
+                   other.row_floats == part.row_floats &&
+                   other.growth == GrowthOf(part);
+          });
+      if (same != parts.end()) {
+        ++same->layers;
+      } else if (part.rows > 0) {
+        parts.push_back({.name = part.name,
+                         .growth = GrowthOf(part),
+                         .rows = part.rows,
+                         .row_floats = part.row_floats,
+                         .layers = 1});
+      }
+    }
+  }
+  return parts;
+}
+
 }  // namespace
 
 absl::Status EngineImpl::LoadModel(const std::string& name,
@@ -109,6 +147,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
   info.token_limit = model.config().token_limit();
+  info.state_parts = StateParts(model.layout()->spec());
   info.bos_token = config.bos_token;
   info.eos_tokens = config.eos_tokens;
   info.load_time = served.load_time;

@@ -196,6 +196,20 @@ v1::Session ToProto(const SessionInfo& session) {
   return out;
 }
 
+v1::StatePart::Growth ToProto(StatePartInfo::Growth growth) {
+  switch (growth) {
+    case StatePartInfo::Growth::kFixed:
+      return v1::StatePart::FIXED;
+    case StatePartInfo::Growth::kSegment:
+      return v1::StatePart::SEGMENT;
+    case StatePartInfo::Growth::kWindow:
+      return v1::StatePart::WINDOW;
+    case StatePartInfo::Growth::kFirst:
+      return v1::StatePart::FIRST;
+  }
+  return v1::StatePart::GROWTH_UNSPECIFIED;
+}
+
 v1::Model ToProto(const ModelInfo& model) {
   v1::Model out;
   out.set_name(ModelName(model.name));
@@ -220,6 +234,14 @@ v1::Model ToProto(const ModelInfo& model) {
   out.set_block_tokens(static_cast<int32_t>(model.block_tokens));
   out.set_segment_tokens(static_cast<int32_t>(model.segment_tokens));
   out.set_token_limit(model.token_limit);
+  for (const StatePartInfo& part : model.state_parts) {
+    v1::StatePart& to = *out.add_state_parts();
+    to.set_name(part.name);
+    to.set_growth(ToProto(part.growth));
+    to.set_rows(part.rows);
+    to.set_row_floats(part.row_floats);
+    to.set_layers(static_cast<int32_t>(part.layers));
+  }
   out.set_tokenizer(model.tokenizer);
   if (model.bos_token.has_value()) out.set_bos_token(*model.bos_token);
   for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);

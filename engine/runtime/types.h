@@ -51,6 +51,16 @@ using Payload = std::variant<std::string, std::vector<int32_t>>;
 enum class ModelState { kLoading, kLoaded };
 
 // Of a model that is being loaded, name and state alone mean something.
+// A part of the state of a session; see StatePart of the contract.
+struct StatePartInfo {
+  enum class Growth { kFixed, kSegment, kWindow, kFirst };
+  std::string name;
+  Growth growth = Growth::kFixed;
+  int64_t rows = 0;
+  int64_t row_floats = 0;
+  int64_t layers = 0;
+};
+
 struct ModelInfo {
   std::string name;
   ModelState state = ModelState::kLoaded;
@@ -71,6 +81,7 @@ struct ModelInfo {
   int64_t block_tokens = 0;
   int64_t segment_tokens = 0;  // the mixers' own granularity; 0: none
   int64_t token_limit = 0;     // of a session; 0: none
+  std::vector<StatePartInfo> state_parts;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   absl::Time load_time;

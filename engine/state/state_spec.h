@@ -30,6 +30,8 @@ struct PartSpec {
   PartKind kind = PartKind::kRewritten;
   int64_t rows = 0;
   int64_t row_floats = 0;
+  // Of an appended part: whether it does once it is full. Otherwise it stays.
+  bool starts_over = true;
 };
 
 using LayerSpec = std::vector<PartSpec>;

@@ -23,9 +23,12 @@
 namespace mneme::bench {
 namespace {
 
+constexpr int kXlRounds = 3;
+
 struct Options {
   std::string preset = "ttt-linear-125m";
   std::string stream_preset = "ttt-linear-tiny";
+  std::string xl_preset = "transformer-xl-125m";
   std::string models = "build/bench-models";
   std::string json;
   int threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -46,6 +49,38 @@ absl::StatusOr<std::shared_ptr<const Model>> LoadPreset(
     MNEME_RETURN_IF_ERROR(WriteRandomModel(config, 1, directory));
   }
   return Model::Load(directory, {}, &backend);
+}
+
+// How much sooner the next token is predicted with a memory than by reading
+// the window anew: Dai et al. 2019, arXiv:1901.02860, section 4.6.
+absl::Status MeasureTransformerXl(const Options& options, Backend& backend,
+                                  nlohmann::ordered_json& report) {
+  MNEME_ASSIGN_OR_RETURN(ModelConfig config, PresetConfig(options.xl_preset));
+  const std::string directory = options.models + "/" + options.xl_preset;
+  if (!std::filesystem::exists(directory + "/config.json")) {
+    MNEME_RETURN_IF_ERROR(WriteRandomModel(config, 1, directory));
+  }
+  std::printf("%s, a token with its memory and by reading the window anew\n",
+              options.xl_preset.c_str());
+  config.relative.zero_memory = false;
+  for (const int64_t tokens : {800, 1800, 2800, 3800}) {
+    config.relative.memory = tokens;
+    MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const Model> model,
+                           Model::Load(config, directory, {}, &backend));
+    MNEME_ASSIGN_OR_RETURN(const CachedEvaluation found,
+                           EvaluateCached(*model, tokens, kXlRounds));
+    const double ratio = found.recomputed_seconds / found.cached_seconds;
+    std::printf("  attention length %4lld: %7.3f ms, %9.1f ms, ratio %.0f\n",
+                static_cast<long long>(tokens), 1e3 * found.cached_seconds,
+                1e3 * found.recomputed_seconds, ratio);
+    report["transformer_xl"].push_back(
+        {{"attention_length", tokens},
+         {"cached_seconds_per_token", found.cached_seconds},
+         {"recomputed_seconds_per_token", found.recomputed_seconds},
+         {"ratio", ratio}});
+  }
+  std::printf("\n");
+  return absl::OkStatus();
 }
 
 absl::Status Run(const Options& options) {
@@ -96,6 +131,8 @@ absl::Status Run(const Options& options) {
               static_cast<long long>(model->layout()->state_bytes()),
               static_cast<long long>(model->weight_bytes()));
 
+  MNEME_RETURN_IF_ERROR(MeasureTransformerXl(options, *backend, report));
+
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const Model> small,
                          LoadPreset(options, options.stream_preset, *backend));
   MNEME_ASSIGN_OR_RETURN(const Flatness stream,
@@ -141,6 +178,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--stream-preset", options.stream_preset,
                  "Model for the long stream")
+      ->capture_default_str();
+  app.add_option("--xl-preset", options.xl_preset,
+                 "Transformer-XL for evaluation with and without its memory")
       ->capture_default_str();
   app.add_option("--stream-tokens", options.stream_tokens,
                  "Length of the long stream")

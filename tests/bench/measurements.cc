@@ -139,6 +139,54 @@ absl::StatusOr<Rate> Decode(const Model& model, int64_t sessions, int64_t steps,
   return RateOf(rates);
 }
 
+absl::StatusOr<CachedEvaluation> EvaluateCached(const Model& model,
+                                                int64_t tokens, int rounds) {
+  const int64_t block = model.block_tokens();
+  MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<Workspace> workspace,
+                         MakeWorkspace(model));
+  MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<SessionState> state,
+                         model.NewState());
+  // The last `wanted` rows of a block's logits, or of what is left of it.
+  const auto read = [&](int64_t count, int64_t wanted) -> absl::Status {
+    for (int64_t i = 0; i < count; ++i) {
+      state->PushToken(TokenAt(state->position()));
+    }
+    const Workspace::Frame frame(*workspace);
+    const ModelSlice slice{.state = state.get(),
+                           .tokens = state->tail(),
+                           .logits_begin = count - wanted,
+                           .logits_end = count};
+    MNEME_RETURN_IF_ERROR(model.Forward(
+        ComputePath::kBlock, {slice}, *workspace,
+        model.LogitsScratch(ComputePath::kBlock, wanted, *workspace)));
+    state->Commit();
+    return absl::OkStatus();
+  };
+  std::vector<double> cached, recomputed;
+  for (int round = 0; round < rounds; ++round) {
+    model.ResetState(*state);
+    const double start = Seconds();
+    for (int64_t left = tokens; left > 0; left -= block) {
+      const int64_t count = std::min(left, block);
+      MNEME_RETURN_IF_ERROR(read(count, left <= block ? 1 : 0));
+    }
+    recomputed.push_back(Seconds() - start);
+    // The block has to be full before the next begins.
+    if (state->tail_room() < block) {
+      MNEME_RETURN_IF_ERROR(read(block - tokens % block, 0));
+    }
+    const double cached_start = Seconds();
+    constexpr int64_t kBlocks = 4;
+    for (int64_t i = 0; i < kBlocks; ++i) {
+      MNEME_RETURN_IF_ERROR(read(block, block));
+    }
+    cached.push_back((Seconds() - cached_start) /
+                     static_cast<double>(kBlocks * block));
+  }
+  return CachedEvaluation{.cached_seconds = Median(cached),
+                          .recomputed_seconds = Median(recomputed)};
+}
+
 int64_t ResidentBytes() {
   std::ifstream in("/proc/self/statm");
   int64_t total = 0;

@@ -43,6 +43,16 @@ struct Flatness {
 };
 absl::StatusOr<Flatness> LongStream(const Model& model, int64_t tokens);
 
+// Seconds that the log-probabilities of one more token of a long text take a
+// Transformer-XL whose layers see `tokens`: with the memory of what it read,
+// and by reading the last `tokens` anew.
+struct CachedEvaluation {
+  double cached_seconds = 0;
+  double recomputed_seconds = 0;
+};
+absl::StatusOr<CachedEvaluation> EvaluateCached(const Model& model,
+                                                int64_t tokens, int rounds);
+
 int64_t ResidentBytes();
 
 }  // namespace mneme::bench

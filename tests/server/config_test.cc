@@ -32,6 +32,27 @@ TEST(ConfigTest, TheDefaultsNeedOnlyAModel) {
   EXPECT_TRUE(ReadConfig({.model_root = "/models"}).ok());
 }
 
+TEST(ConfigTest, KeysOfModelsAreLaidOverTheirConfigs) {
+  const auto config = ParseConfig(
+      {.models = {"tiny=x"}, .model_settings = {{"infini_gate", "-inf"}}},
+      "attention_window = 4096\ninfini_gate = 0.5\n", "file");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->model_settings.at("attention_window"), "4096");
+  EXPECT_EQ(config->model_settings.at("infini_gate"), "\"-inf\"");
+  // And are printed so that they read back.
+  const auto again = ParseConfig({}, ToToml(*config), "printed");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(*again, *config);
+
+  const auto wrong = ParseConfig(
+      {.models = {"tiny=x"}, .model_settings = {{"attention_sinks", "-1"}}},
+      "attention_limit = \"many\"\ninfini_gate = nan\n", "file");
+  EXPECT_THAT(std::string(wrong.status().message()),
+              AllOf(HasSubstr("attention_limit"), HasSubstr("an integer"),
+                    HasSubstr("infini_gate"),
+                    HasSubstr("--attention-sinks: found \"-1\"")));
+}
+
 TEST(ConfigTest, MetricsAndAdminCanBeSwitchedOff) {
   const auto config = ReadConfig(
       {.metrics_listen = "none", .admin_listen = "none", .models = {"tiny=x"}});

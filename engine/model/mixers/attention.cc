@@ -74,7 +74,8 @@ class Attention final : public SequenceMixer {
       spec.push_back({.name = "sinks",
                       .kind = PartKind::kAppended,
                       .rows = config_.sinks,
-                      .row_floats = params().token_floats()});
+                      .row_floats = params().token_floats(),
+                      .starts_over = false});
     }
     return spec;
   }
