@@ -134,7 +134,8 @@ TEST_P(FaultTest, AFailedBlockIsComputedAgainAsIfNothingHadBeen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixers, FaultTest,
-                         testing::Values("infini-tiny", "window-tiny",
+                         testing::Values("delta-tiny", "hybrid-tiny",
+                                         "infini-tiny", "window-tiny",
                                          "ttt-linear-tiny"),
                          [](const auto& test) {
                            return absl::StrReplaceAll(test.param, {{"-", "_"}});
