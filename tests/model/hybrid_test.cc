@@ -22,7 +22,6 @@
 namespace mneme {
 namespace {
 
-using testing::AllOf;
 using testing::Contains;
 using testing::Key;
 using testing::Not;
