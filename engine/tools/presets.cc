@@ -28,7 +28,7 @@ constexpr int32_t kEnd = 259;
 constexpr int64_t kByteVocabulary = 264;
 
 // The same sizes with the plain delta rule: a few wide heads, and a gate that
-// random weights close about as often as they open it.
+// random weights open for some tokens and close for others.
 ModelConfig Delta(const ModelConfig& ttt) {
   ModelConfig config = ttt;
   config.mixers = {MixerType::kDelta};
