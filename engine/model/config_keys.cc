@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/config_keys.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -49,6 +50,15 @@ constexpr auto kHarmlessKeys =
                                      "transformers_version",
                                      "use_bfloat16",
                                      "use_cache"});
+
+// "a" or "b".
+std::string Either(const std::vector<std::string>& choices) {
+  std::string text;
+  for (const std::string& choice : choices) {
+    absl::StrAppend(&text, text.empty() ? "\"" : " or \"", choice, "\"");
+  }
+  return text;
+}
 
 }  // namespace
 
@@ -171,12 +181,27 @@ std::string KeyReader::Choice(const char* key, std::vector<std::string> choices,
   for (const std::string& choice : choices) {
     if (found == choice) return choice;
   }
-  std::string wanted;
-  for (const std::string& choice : choices) {
-    absl::StrAppend(&wanted, wanted.empty() ? "\"" : " or \"", choice, "\"");
-  }
-  Wrong(key, found, wanted);
+  Wrong(key, found, Either(choices));
   return choices[0];
+}
+
+void KeyReader::Choices(const char* key,
+                        const std::vector<std::string>& choices,
+                        std::vector<std::string>& values) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  std::vector<std::string> items;
+  bool good = found.is_array();
+  for (const json& item : good ? found : json::array()) {
+    good = good &&
+           std::find(choices.begin(), choices.end(), item) != choices.end();
+    if (good) items.push_back(item.get<std::string>());
+  }
+  if (!good) {
+    Wrong(key, found, absl::StrCat("a list of ", Either(choices)));
+    return;
+  }
+  values = std::move(items);
 }
 
 void KeyReader::TokenIds(const char* key, std::vector<int32_t>& ids) {
@@ -191,6 +216,18 @@ void KeyReader::TokenIds(const char* key, std::vector<int32_t>& ids) {
     }
     ids.push_back(id.get<int32_t>());
   }
+}
+
+void KeyReader::TokenId(const char* key, absl::optional<int32_t>& id) {
+  const json found = Take(key);
+  if (found.is_discarded()) return;
+  id.reset();
+  if (found.is_null()) return;
+  if (!found.is_number_integer() || found < 0 || found >= kMaxVocabulary) {
+    Wrong(key, found, "a token id, or null");
+    return;
+  }
+  id = found.get<int32_t>();
 }
 
 void KeyReader::MustBe(const char* key, const json& wanted) {

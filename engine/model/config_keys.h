@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 
 namespace mneme {
 
@@ -42,8 +43,13 @@ class KeyReader {
   // One of `choices`; `absent`, or else the first of them, if there is no key.
   std::string Choice(const char* key, std::vector<std::string> choices,
                      std::string_view absent = {});
+  // A list of such.
+  void Choices(const char* key, const std::vector<std::string>& choices,
+               std::vector<std::string>& values);
   // A token id, a list of them, or null for none.
   void TokenIds(const char* key, std::vector<int32_t>& ids);
+  // One token id, or null for none.
+  void TokenId(const char* key, absl::optional<int32_t>& id);
   // What reads the keys of an object inside this one, whose errors then count
   // as this one's; none if there is no such key, or null.
   template <typename Read>

@@ -56,21 +56,29 @@ absl::Status CheckTokens(const ModelConfig& config) {
                                       ", want at least 256 for tokenizer "
                                       "\"bytes\""));
   }
-  std::vector<int32_t> control = config.eos_tokens;
-  if (config.bos_token.has_value()) control.push_back(*config.bos_token);
-  for (const int32_t id : control) {
+  struct Control {
+    const char* key;
+    int32_t id;
+  };
+  std::vector<Control> control;
+  const auto add = [&control](const char* key,
+                              const absl::optional<int32_t>& id) {
+    if (id.has_value()) control.push_back({key, *id});
+  };
+  add("bos_token_id", config.bos_token);
+  for (const int32_t id : config.eos_tokens) add("eos_token_id", id);
+  add("user_token_id", config.user_token);
+  add("assistant_token_id", config.assistant_token);
+  for (const auto& [key, id] : control) {
     if (id >= config.vocab_size) {
-      return Contradiction(
-          absl::StrCat("token id ", id,
-                       " of \"bos_token_id\" or \"eos_token_id\", want "
-                       "below \"vocab_size\", ",
-                       config.vocab_size));
+      return Contradiction(absl::StrCat("token id ", id, " of \"", key,
+                                        "\", want below \"vocab_size\", ",
+                                        config.vocab_size));
     }
     if (bytes && id < 256) {
       return Contradiction(absl::StrCat(
-          "token id ", id,
-          " of \"bos_token_id\" or \"eos_token_id\" is a "
-          "byte of tokenizer \"bytes\", want 256 or above, or null"));
+          "token id ", id, " of \"", key,
+          "\" is a byte of tokenizer \"bytes\", want 256 or above, or null"));
     }
   }
   return absl::OkStatus();

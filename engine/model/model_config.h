@@ -17,7 +17,7 @@
 
 namespace mneme {
 
-enum class MixerType { kTtt, kInfini, kAttention, kRelativeAttention };
+enum class MixerType { kTtt, kDelta, kInfini, kAttention, kRelativeAttention };
 enum class NormType { kRms, kLayer };
 // Where a layer's norms stand: before its mixer and feed-forward part, or
 // after what they are added to.
@@ -48,14 +48,26 @@ enum class AttentionPositions {
   kNone,    // not at all, or from the embedding
 };
 
-// Settings of TTT layers. The defaults are those of the published 1.3B model.
+// Settings of TTT layers, those of the delta rule included. The defaults are
+// those of the published 1.3B model.
 struct TttConfig {
   std::string layer_type = "linear";  // or "mlp"
+  int64_t heads = 0;                  // 0: as many as attention has
+  int64_t head_dim = 0;               // 0: what the heads leave of the model
   float base_lr = 1.0f;
   int64_t mini_batch = 16;
+  bool inner_norm = true;  // norm, residual and bias of the inner model
   bool share_qk = false;
-  bool use_gate = false;
+  bool qk_l2norm = false;  // queries and keys x / sqrt(Σ x² + eps)
+  float qk_l2norm_eps = 1e-6f;
+  bool rope = true;  // rotation by the slot in the mini-batch
   float rope_theta = 10000.0f;
+  std::string lr_gate = "sigmoid";  // or "hard"
+  float lr_gate_stretch = 0;        // of "hard", above 0
+  std::string lr_scale = "base/d";  // or "one"
+  bool post_norm = true;            // LayerNorm of the joined heads
+  bool use_gate = false;
+  std::string gate_act = "gelu";  // or "sigmoid"
 };
 
 // Settings of Infini-attention layers.
@@ -81,6 +93,7 @@ struct AttentionConfig {
   int64_t limit = 0;
   AttentionPositions positions = AttentionPositions::kRotary;
   RopeConfig rope;
+  RotationPairs pairs = RotationPairs::kHalves;
   bool qkv_bias = false;
   bool o_bias = false;
   bool qk_norm = false;  // RMSNorm of each query and key head
@@ -154,6 +167,9 @@ struct ModelConfig {
   RelativeAttentionConfig relative;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
+  // That begin what a user says and what the model answers.
+  absl::optional<int32_t> user_token;
+  absl::optional<int32_t> assistant_token;
   std::string tokenizer = "none";  // or "bytes", "sentencepiece"
 
   // The same settings in one form, whatever the file's spelling: what the
@@ -165,8 +181,10 @@ struct ModelConfig {
     return HasMixer(MixerType::kAttention) ? attention.limit : 0;
   }
 
-  // Of a TTT head.
-  int64_t head_dim() const { return model_dim / heads; }
+  int64_t ttt_heads() const { return ttt.heads > 0 ? ttt.heads : heads; }
+  int64_t ttt_head_dim() const {
+    return ttt.head_dim > 0 ? ttt.head_dim : model_dim / ttt_heads();
+  }
 
   MixerType mixer(int64_t layer) const {
     return mixers[layer % static_cast<int64_t>(mixers.size())];

@@ -104,13 +104,13 @@ enum class TttInner {
 struct TttParams {
   TttInner inner = TttInner::kLinear;
   int64_t heads = 0;
-  int64_t head_dim = 0;                // even
+  int64_t head_dim = 0;                // even with a rotation
   int64_t mini_batch = 0;              // K >= 1
   const float* norm_weight = nullptr;  // [heads, head_dim]
   const float* norm_bias = nullptr;    // [heads, head_dim]
   const float* token_scale = nullptr;  // [mini_batch], te >= 0
-  const float* rope_cos = nullptr;     // [mini_batch, head_dim / 2]
-  const float* rope_sin = nullptr;     // [mini_batch, head_dim / 2]
+  const float* rope_cos = nullptr;     // [mini_batch, head_dim / 2], or null
+  const float* rope_sin = nullptr;     // likewise: nothing is rotated
 
   int64_t maps() const { return inner == TttInner::kMlp ? 2 : 1; }
   // Numbers that enter map 0, and that leave map i and enter the next.
@@ -159,6 +159,32 @@ struct TttSlice {
 // The operands of a TTT layer: one row per token of all slices.
 struct TttInputs {
   ConstRows q, k, v;        // [rows, heads * head_dim], before rotation
+  ConstRows learning_rate;  // [rows, heads]
+};
+
+// A linear map per head that learns online: TTT's without norm, residual and
+// bias, a mini-batch being one token.
+struct DeltaParams {
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+
+  int64_t weight_floats() const { return head_dim * head_dim; }  // of one head
+};
+
+// Consecutive rows of one session in such a layer. A head whose rate is 0 does
+// not touch its map; if that goes for all heads of all rows, the slice writes
+// nothing and its weights stay where they are.
+struct DeltaSlice {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  const float* weights = nullptr;  // W [heads, head_dim, head_dim]
+  float* next_weights = nullptr;   // likewise; may be `weights` itself
+  bool wrote = false;              // set: next_weights holds what is newest
+};
+
+// The operands of such a layer: one row per token of all slices.
+struct DeltaInputs {
+  ConstRows q, k, v;        // [rows, heads * head_dim]
   ConstRows learning_rate;  // [rows, heads]
 };
 
@@ -251,7 +277,8 @@ struct AttentionInputs {
   ConstRows distance_q;  // as q, for distance_keys; with these only
 };
 
-using MixerParams = std::variant<TttParams, InfiniParams, AttentionParams>;
+using MixerParams =
+    std::variant<TttParams, DeltaParams, InfiniParams, AttentionParams>;
 
 // What loading a model asks of a backend.
 class Preparer {
@@ -311,6 +338,16 @@ class Backend : public Preparer {
   virtual void ScaledSigmoid(absl::Span<const float> bias, float scale,
                              Rows x) = 0;
 
+  // x = scale * clamp(stretch * sigmoid(x + bias) - (stretch - 1) / 2, 0, 1),
+  // bias [cols]: with a stretch above 1 exactly 0 or scale for numbers far
+  // from 0. Louizos et al. 2018, arXiv:1712.01312, equations 11 and 12, with
+  // the bounds (1 - stretch) / 2 and (1 + stretch) / 2 and no noise.
+  virtual void ScaledHardSigmoid(absl::Span<const float> bias, float stretch,
+                                 float scale, Rows x) = 0;
+
+  // Each head of x divided by sqrt(Σ x² + eps); x [rows, heads * head_dim].
+  virtual void NormaliseHeads(int64_t head_dim, float eps, Rows x) = 0;
+
   // y_t[c] = bias[c] + Σ_j weight[j, c] x_{t - (taps - 1) + j}[c], where the
   // rows before the first of a slice are its window.   y must not be x.
   virtual void CausalConv(const CausalConvParams& params, ConstRows x,
@@ -325,6 +362,18 @@ class Backend : public Preparer {
   virtual void Ttt(ComputePath path, const TttParams& params,
                    const TttInputs& inputs, absl::Span<const TttSlice> slices,
                    Rows out) = 0;
+
+  // Per head and row, W being what the rows before made of it:
+  //
+  //     W += rate kᵀ (v - k W)   unless the rate is 0
+  //     out = q W
+  //
+  // out [rows, heads * head_dim]. Sets `wrote` of the slices, and so waits for
+  // the rates. Widrow and Hoff 1960, "Adaptive switching circuits"; as the
+  // memory of a sequence model Schlag et al. 2021, arXiv:2102.11174, equation
+  // 24; as TTT with K = 1, Sun et al. 2024, arXiv:2407.04620, section 2.4.
+  virtual void Delta(const DeltaParams& params, const DeltaInputs& inputs,
+                     absl::Span<DeltaSlice> slices, Rows out) = 0;
 
   // out [rows, heads * head_dim] = what each slice's tokens find in their
   // segment and in the memory, and the slice's memory and segment advanced.

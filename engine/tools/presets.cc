@@ -22,8 +22,48 @@ namespace {
 
 // Control tokens of the byte vocabulary.
 constexpr int32_t kBos = 256;
+constexpr int32_t kUser = 257;
+constexpr int32_t kAssistant = 258;
 constexpr int32_t kEnd = 259;
 constexpr int64_t kByteVocabulary = 264;
+
+// The same sizes with the plain delta rule: a few wide heads, and a gate that
+// random weights open for some tokens and close for others.
+ModelConfig Delta(const ModelConfig& ttt) {
+  ModelConfig config = ttt;
+  config.mixers = {MixerType::kDelta};
+  config.ttt.heads = ttt.heads / 2;
+  config.ttt.head_dim = 3 * ttt.ttt_head_dim() / 2;
+  config.ttt.mini_batch = 1;
+  config.ttt.inner_norm = false;
+  config.ttt.share_qk = true;
+  config.ttt.qk_l2norm = true;
+  config.ttt.qk_l2norm_eps = 0.01f;
+  config.ttt.rope = false;
+  config.ttt.lr_gate = "hard";
+  config.ttt.lr_gate_stretch = 20.0f;
+  config.ttt.lr_scale = "one";
+  config.ttt.post_norm = false;
+  config.ttt.use_gate = true;
+  config.ttt.gate_act = "sigmoid";
+  config.pre_conv = true;
+  config.user_token = kUser;
+  config.assistant_token = kAssistant;
+  return config;
+}
+
+// Layers of attention to a window among those.
+ModelConfig Hybrid(const ModelConfig& ttt, int64_t window) {
+  ModelConfig config = Delta(ttt);
+  config.layers = 5;
+  config.mixers = {MixerType::kAttention, MixerType::kAttention,
+                   MixerType::kDelta, MixerType::kAttention, MixerType::kDelta};
+  config.attention = {.kv_heads = ttt.heads,
+                      .head_dim = ttt.model_dim / ttt.heads,
+                      .window = window,
+                      .pairs = RotationPairs::kNeighbours};
+  return config;
+}
 
 // The same sizes with Infini-attention, two query heads to a memory.
 ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
@@ -31,7 +71,7 @@ ModelConfig Infini(const ModelConfig& ttt, int64_t segment) {
   config.model_type = "infini-llama";
   config.mixers = {MixerType::kInfini};
   config.infini.kv_heads = ttt.heads / 2;
-  config.infini.head_dim = ttt.head_dim();
+  config.infini.head_dim = ttt.ttt_head_dim();
   config.infini.segment = segment;
   return config;
 }
@@ -42,7 +82,7 @@ ModelConfig Window(const ModelConfig& ttt, int64_t window) {
   config.model_type = "llama";
   config.mixers = {MixerType::kAttention};
   config.attention = {.kv_heads = ttt.heads / 2,
-                      .head_dim = ttt.head_dim(),
+                      .head_dim = ttt.ttt_head_dim(),
                       .window = window,
                       .sinks = 4};
   return config;
@@ -66,7 +106,7 @@ ModelConfig TransformerXl(const ModelConfig& ttt, int64_t memory) {
                                    .div_val = 4,
                                    .tie_projs = {false, true}};
   config.relative = {
-      .head_dim = ttt.head_dim(), .memory = memory, .clamp = memory / 2};
+      .head_dim = ttt.ttt_head_dim(), .memory = memory, .clamp = memory / 2};
   return config;
 }
 
@@ -96,6 +136,8 @@ const std::map<std::string, ModelConfig>& Presets() {
       config->ttt.base_lr = 0.1f;
     }
     return new std::map<std::string, ModelConfig>{
+        {"delta-tiny", Delta(tiny)},
+        {"hybrid-tiny", Hybrid(tiny, /*window=*/40)},
         {"infini-125m", Infini(base, /*segment=*/2048)},
         {"infini-tiny", Infini(tiny, /*segment=*/128)},
         {"transformer-xl-125m", TransformerXl(base, /*memory=*/1024)},

@@ -24,8 +24,8 @@ class OfficialState {
       : config_(model.config()),
         sizes_{.inner = config_.ttt.layer_type == "mlp" ? TttInner::kMlp
                                                         : TttInner::kLinear,
-               .heads = config_.heads,
-               .head_dim = config_.head_dim()},
+               .heads = config_.ttt_heads(),
+               .head_dim = config_.ttt_head_dim()},
         now_(now),
         before_(before) {}
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "engine/ops/cpu/cpu_backend.h"
@@ -21,6 +22,39 @@ namespace {
 
 // Rounding of f32, beside double precision, through two small layers.
 constexpr double kTolerance = 2e-4;
+
+constexpr int kOfficial = 64;
+constexpr int kAll = 3 * kOfficial;
+
+// The settings that the authors' code does not have, at random, and layers of
+// attention in between.
+void AddOurs(std::mt19937& random, ModelConfig& config) {
+  const auto flip = [&random] { return random() % 2 == 0; };
+  TttConfig& ttt = config.ttt;
+  ttt.heads = 1 + random() % 4;
+  ttt.inner_norm = flip();
+  ttt.head_dim = (ttt.inner_norm ? 6 : 1) + random() % 20;
+  if (!ttt.inner_norm) {
+    ttt.layer_type = "linear";
+    ttt.mini_batch = 1;
+  }
+  ttt.qk_l2norm = flip();
+  ttt.qk_l2norm_eps = 0.01f;
+  ttt.rope = ttt.head_dim % 2 == 0 && flip();
+  ttt.lr_gate = flip() ? "hard" : "sigmoid";
+  ttt.lr_gate_stretch = flip() ? 2.0f : 20.0f;
+  // Steps of full size towards long keys grow without end.
+  ttt.lr_scale = ttt.qk_l2norm && flip() ? "one" : "base/d";
+  ttt.post_norm = flip();
+  ttt.gate_act = flip() ? "sigmoid" : "gelu";
+  const MixerType memory = ttt.inner_norm ? MixerType::kTtt : MixerType::kDelta;
+  config.mixers = {memory, flip() ? memory : MixerType::kAttention};
+  if (flip()) std::swap(config.mixers[0], config.mixers[1]);
+  config.attention = {.kv_heads = config.heads,
+                      .head_dim = config.model_dim / config.heads,
+                      .window = 1 + static_cast<int64_t>(random() % 100),
+                      .pairs = RotationPairs::kNeighbours};
+}
 
 // All 32 combinations of the switches, each with sizes drawn at random: heads
 // and head sizes that are no powers of two, kernels of one tap, mini-batches
@@ -46,6 +80,7 @@ ModelConfig Combination(int number) {
   config.ffn_dim = one_of({1, 17, 40});
   config.conv_kernel = one_of({1, 2, 3, 4, 7});
   config.ttt.mini_batch = one_of({1, 3, 8, 16, 24, 70});
+  if (number >= kOfficial) AddOurs(random, config);
   return config;
 }
 
@@ -89,7 +124,8 @@ TEST_P(CombinationsTest, BackendsAndPathsAgree) {
             kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllSwitches, CombinationsTest, testing::Range(0, 64));
+INSTANTIATE_TEST_SUITE_P(AllSwitches, CombinationsTest,
+                         testing::Range(0, kAll));
 
 }  // namespace
 }  // namespace mneme

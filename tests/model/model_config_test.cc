@@ -45,7 +45,7 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
   EXPECT_EQ(config->ffn_dim, 5504);
   EXPECT_EQ(config->layers, 24);
   EXPECT_EQ(config->heads, 32);
-  EXPECT_EQ(config->head_dim(), 64);
+  EXPECT_EQ(config->ttt_head_dim(), 64);
   EXPECT_EQ(config->norm_eps, 1e-6f);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(config->ttt.rope_theta, 10000.0f);
@@ -59,6 +59,19 @@ TEST(ModelConfigTest, DefaultsAreThoseOfThePublishedModel) {
   EXPECT_EQ(config->bos_token, 1);
   EXPECT_THAT(config->eos_tokens, ElementsAre(2));
   EXPECT_EQ(config->tokenizer, "none");
+  for (int64_t layer = 0; layer < 24; ++layer) {
+    EXPECT_EQ(config->mixer(layer), MixerType::kTtt);
+  }
+  EXPECT_EQ(config->ttt_heads(), 32);
+  EXPECT_TRUE(config->ttt.inner_norm);
+  EXPECT_FALSE(config->ttt.qk_l2norm);
+  EXPECT_TRUE(config->ttt.rope);
+  EXPECT_EQ(config->ttt.lr_gate, "sigmoid");
+  EXPECT_EQ(config->ttt.lr_scale, "base/d");
+  EXPECT_TRUE(config->ttt.post_norm);
+  EXPECT_EQ(config->ttt.gate_act, "gelu");
+  EXPECT_FALSE(config->user_token.has_value());
+  EXPECT_FALSE(config->assistant_token.has_value());
 }
 
 TEST(ModelConfigTest, EveryKeyIsRead) {
@@ -76,7 +89,7 @@ TEST(ModelConfigTest, EveryKeyIsRead) {
   EXPECT_EQ(config->ffn_dim, 7);
   EXPECT_EQ(config->layers, 3);
   EXPECT_EQ(config->heads, 4);
-  EXPECT_EQ(config->head_dim(), 12);
+  EXPECT_EQ(config->ttt_head_dim(), 12);
   EXPECT_EQ(config->norm_eps, 0.5f);
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_EQ(config->ttt.rope_theta, 100.0f);
@@ -90,6 +103,162 @@ TEST(ModelConfigTest, EveryKeyIsRead) {
   EXPECT_EQ(config->tokenizer, "bytes");
   EXPECT_EQ(config->bos_token, 256);
   EXPECT_THAT(config->eos_tokens, ElementsAre(257, 299));
+}
+
+// A small hybrid with the delta rule, as its checkpoint has it.
+constexpr char kHybrid[] = R"(
+    "vocab_size": 264, "hidden_size": 128, "intermediate_size": 320,
+    "num_hidden_layers": 5, "layer_types": ["sliding_attention",
+    "sliding_attention", "ttt", "sliding_attention", "ttt"],
+    "num_attention_heads": 4, "sliding_window": 64, "rope_theta": 500,
+    "ttt_layer_type": "linear", "ttt_num_heads": 2, "ttt_head_dim": 126,
+    "ttt_inner_norm": false, "ttt_rope": false, "ttt_qk_l2norm": true,
+    "ttt_qk_l2norm_eps": 0.01, "ttt_post_norm": false, "ttt_lr_gate": "hard",
+    "ttt_lr_gate_stretch": 2.0, "ttt_lr_scale": "one", "ttt_base_lr": 1.0,
+    "mini_batch_size": 1, "share_qk": true, "use_gate": true,
+    "ttt_gate_act": "sigmoid", "pre_conv": true, "conv_kernel": 4,
+    "bos_token_id": 256, "user_token_id": 257, "assistant_token_id": 258,
+    "eos_token_id": 259, "tokenizer": "bytes")";
+
+TEST(HybridConfigTest, EveryKeyIsRead) {
+  const absl::StatusOr<ModelConfig> config = Parse(kHybrid);
+  ASSERT_THAT(config, IsOk());
+  EXPECT_THAT(
+      config->mixers,
+      ElementsAre(MixerType::kAttention, MixerType::kAttention,
+                  MixerType::kDelta, MixerType::kAttention, MixerType::kDelta));
+  EXPECT_EQ(config->attention.kv_heads, 4);
+  EXPECT_EQ(config->attention.head_dim, 32);
+  EXPECT_EQ(config->attention.window, 64);
+  EXPECT_EQ(config->attention.rope.theta, 500.0f);
+  EXPECT_EQ(config->attention.pairs, RotationPairs::kNeighbours);
+  EXPECT_EQ(config->ttt_heads(), 2);
+  EXPECT_EQ(config->ttt_head_dim(), 126);
+  EXPECT_FALSE(config->ttt.inner_norm);
+  EXPECT_FALSE(config->ttt.rope);
+  EXPECT_TRUE(config->ttt.qk_l2norm);
+  EXPECT_EQ(config->ttt.qk_l2norm_eps, 0.01f);
+  EXPECT_FALSE(config->ttt.post_norm);
+  EXPECT_EQ(config->ttt.lr_gate, "hard");
+  EXPECT_EQ(config->ttt.lr_gate_stretch, 2.0f);
+  EXPECT_EQ(config->ttt.lr_scale, "one");
+  EXPECT_EQ(config->ttt.gate_act, "sigmoid");
+  EXPECT_EQ(config->user_token, 257);
+  EXPECT_EQ(config->assistant_token, 258);
+}
+
+TEST(HybridConfigTest, WhatIsWrittenReadsBack) {
+  const absl::StatusOr<ModelConfig> config = Parse(kHybrid);
+  ASSERT_THAT(config, IsOk());
+  const absl::StatusOr<ModelConfig> again = ParseModelConfig(config->canonical);
+  ASSERT_THAT(again, IsOk());
+  EXPECT_EQ(again->canonical, config->canonical);
+  EXPECT_EQ(again->mixers, config->mixers);
+}
+
+TEST(HybridConfigTest, AnyKeyOfAMemoryLayerReachesTheFingerprint) {
+  // Small sizes first; the same key may come again behind them no more.
+  const std::string sizes =
+      "\"hidden_size\": 48, \"num_attention_heads\": 4, "
+      "\"num_hidden_layers\": 2";
+  std::vector<std::string> canonical = {CanonicalOf(sizes)};
+  for (const char* more :
+       {"\"layer_types\": [\"ttt\", \"sliding_attention\"], "
+        "\"sliding_window\": 8",
+        "\"layer_types\": [\"ttt\", \"sliding_attention\"], "
+        "\"sliding_window\": 9",
+        "\"layer_types\": [\"sliding_attention\", \"ttt\"], "
+        "\"sliding_window\": 9",
+        "\"ttt_num_heads\": 2", "\"ttt_head_dim\": 8",
+        "\"ttt_inner_norm\": false, \"mini_batch_size\": 1",
+        "\"mini_batch_size\": 1", "\"ttt_qk_l2norm\": true",
+        "\"ttt_qk_l2norm\": true, \"ttt_qk_l2norm_eps\": 0.1",
+        "\"ttt_rope\": false",
+        "\"ttt_lr_gate\": \"hard\", \"ttt_lr_gate_stretch\": 2",
+        "\"ttt_lr_gate\": \"hard\", \"ttt_lr_gate_stretch\": 1.5",
+        "\"ttt_lr_scale\": \"one\"", "\"ttt_post_norm\": false",
+        "\"ttt_gate_act\": \"sigmoid\"", "\"user_token_id\": 3",
+        "\"assistant_token_id\": 3"}) {
+    const std::string text = CanonicalOf(absl::StrCat(sizes, ", ", more));
+    EXPECT_THAT(canonical, testing::Not(testing::Contains(text))) << more;
+    canonical.push_back(text);
+  }
+  // Said or left to the default, it is the same.
+  EXPECT_EQ(CanonicalOf(absl::StrCat(
+                sizes,
+                ", \"layer_types\": [\"ttt\", \"ttt\"], "
+                "\"ttt_num_heads\": 4, \"ttt_head_dim\": 12, "
+                "\"ttt_inner_norm\": true, \"ttt_rope\": true, "
+                "\"ttt_lr_gate\": \"sigmoid\", \"ttt_gate_act\": \"gelu\", "
+                "\"ttt_lr_scale\": \"base/d\", \"ttt_post_norm\": true, "
+                "\"ttt_qk_l2norm\": false, \"user_token_id\": null")),
+            canonical[0]);
+}
+
+TEST(HybridConfigTest, WhatDoesNotGoTogetherIsRefusedWithTheWanted) {
+  const std::string sizes = "\"hidden_size\": 48, \"num_hidden_layers\": 2, ";
+  for (const auto& [keys, found, wanted] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {R"("num_attention_heads": 4, "layer_types": ["ttt"])",
+            "\"layer_types\" has 1 items", "want 2, \"num_hidden_layers\""},
+           {R"("num_attention_heads": 4, "layer_types": [])",
+            "\"layer_types\" has 0 items", "want 2"},
+           {R"("num_attention_heads": 4,
+               "layer_types": ["ttt", "sliding_attention"])",
+            "\"sliding_attention\"", "want \"sliding_window\""},
+           {R"("num_attention_heads": 5, "ttt_num_heads": 4,
+               "layer_types": ["ttt", "sliding_attention"],
+               "sliding_window": 9)",
+            "\"hidden_size\" is 48",
+            "want a multiple of \"num_attention_heads\", 5"},
+           {R"("num_attention_heads": 16, "ttt_num_heads": 4,
+               "layer_types": ["ttt", "sliding_attention"],
+               "sliding_window": 9)",
+            "is 3", "want an even number"},
+           {R"("num_attention_heads": 4, "ttt_num_heads": 5)",
+            "\"hidden_size\" is 48", "want a multiple of \"ttt_num_heads\", 5"},
+           {R"("num_attention_heads": 4, "ttt_head_dim": 7)",
+            "\"ttt_head_dim\" is 7",
+            "even number for the rotation, or "
+            "\"ttt_rope\" false"},
+           {R"("num_attention_heads": 4, "ttt_num_heads": 16)",
+            "\"hidden_size\" / \"ttt_num_heads\" is 3", "\"ttt_rope\" false"},
+           {R"("num_attention_heads": 4, "ttt_num_heads": 1048576,
+               "ttt_head_dim": 8)",
+            "\"ttt_num_heads\" is 1048576", "want at most 131072 heads of 8"},
+           {R"("num_attention_heads": 4, "ttt_inner_norm": false,
+               "mini_batch_size": 16)",
+            "\"mini_batch_size\" is 16",
+            "want 1 where \"ttt_inner_norm\" is false"},
+           {R"("num_attention_heads": 4, "ttt_inner_norm": false)",
+            "\"mini_batch_size\" is 16", "want 1"},
+           {R"("num_attention_heads": 4, "ttt_inner_norm": false,
+               "mini_batch_size": 1, "ttt_layer_type": "mlp")",
+            "\"ttt_layer_type\" is \"mlp\"",
+            "want \"linear\" where \"ttt_inner_norm\" is false"},
+           {R"("num_attention_heads": 4, "ttt_lr_gate": "hard")",
+            "\"ttt_lr_gate\" is \"hard\"", "want \"ttt_lr_gate_stretch\""}}) {
+    EXPECT_THAT(Parse(sizes + keys),
+                AllOf(Fails(kInvalid, found), Fails(kInvalid, wanted)));
+  }
+}
+
+TEST(HybridConfigTest, WhatMeansNothingBesideTheOthersIsTaken) {
+  for (const char* keys :
+       {// Heads of attention that there is none of.
+        R"("hidden_size": 50, "num_attention_heads": 4, "ttt_num_heads": 5)",
+        R"("hidden_size": 50, "num_attention_heads": 4, "ttt_head_dim": 6)",
+        // Odd heads without a rotation.
+        R"("hidden_size": 48, "num_attention_heads": 16, "ttt_rope": false)",
+        // Memory heads that there are none of.
+        R"("hidden_size": 48, "num_attention_heads": 4, "ttt_num_heads": 7,
+           "num_hidden_layers": 1, "layer_types": ["sliding_attention"],
+           "sliding_window": 1)",
+        R"("sliding_window": 5)", R"("ttt_lr_gate_stretch": 3)"}) {
+    const absl::StatusOr<ModelConfig> config = Parse(keys);
+    ASSERT_THAT(config, IsOk()) << keys;
+    EXPECT_THAT(ParseModelConfig(config->canonical), IsOk()) << keys;
+  }
 }
 
 // -- What is refused, and how it is named ------------------------------------
@@ -117,6 +286,9 @@ TEST(ModelConfigTest, SizesAreIntegersInTheirRange) {
                              {"intermediate_size", 1, 1 << 20},
                              {"num_hidden_layers", 1, 1024},
                              {"num_attention_heads", 1, 1 << 20},
+                             {"ttt_num_heads", 1, 1 << 20},
+                             {"ttt_head_dim", 1, 1 << 20},
+                             {"sliding_window", 1, 1 << 20},
                              {"mini_batch_size", 1, 4096},
                              {"conv_kernel", 1, 64}}) {
     ExpectRefused(
@@ -145,7 +317,8 @@ TEST(ModelConfigTest, SizesReachToTheEndsOfTheirRange) {
 }
 
 TEST(ModelConfigTest, FloatsArePositiveNumbers) {
-  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr"}) {
+  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr",
+                          "ttt_qk_l2norm_eps", "ttt_lr_gate_stretch"}) {
     ExpectRefused(key,
                   {"0", "0.0", "-1.0", "-1", "1000000000", "1e+30", "\"1\"",
                    "true", "null", "[1.0]"},
@@ -154,7 +327,8 @@ TEST(ModelConfigTest, FloatsArePositiveNumbers) {
 }
 
 TEST(ModelConfigTest, ANumberThatIsZeroInSinglePrecisionIsRefused) {
-  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr"}) {
+  for (const char* key : {"rms_norm_eps", "rope_theta", "ttt_base_lr",
+                          "ttt_qk_l2norm_eps", "ttt_lr_gate_stretch"}) {
     const absl::StatusOr<ModelConfig> config =
         Parse(absl::StrCat("\"", key, "\": 1e-60"));
     EXPECT_THAT(config, Fails(kInvalid, absl::StrCat("\"", key, "\"")));
@@ -169,7 +343,8 @@ TEST(ModelConfigTest, WhatTheFileSaysItIsForHasToFit) {
 
 TEST(ModelConfigTest, SwitchesAreTrueOrFalse) {
   for (const char* key :
-       {"tie_word_embeddings", "share_qk", "use_gate", "pre_conv"}) {
+       {"tie_word_embeddings", "share_qk", "use_gate", "pre_conv",
+        "ttt_inner_norm", "ttt_qk_l2norm", "ttt_rope", "ttt_post_norm"}) {
     ExpectRefused(key, {"0", "1", "\"true\"", "null", "[]"}, "true or false");
   }
 }
@@ -179,6 +354,16 @@ TEST(ModelConfigTest, WordsAreOneOfTheirChoices) {
                 "\"silu\"");
   ExpectRefused("ttt_layer_type", {"\"Linear\"", "null", "7"},
                 "\"linear\" or \"mlp\"");
+  ExpectRefused("ttt_lr_gate", {"\"soft\"", "null", "2"},
+                "\"sigmoid\" or \"hard\"");
+  ExpectRefused("ttt_lr_scale", {"\"1\"", "null", "1"},
+                "\"base/d\" or \"one\"");
+  ExpectRefused("ttt_gate_act", {"\"silu\"", "null", "true"},
+                "\"gelu\" or \"sigmoid\"");
+  ExpectRefused("layer_types",
+                {"\"ttt\"", "null", "[\"full_attention\"]", "[\"ttt\",1]",
+                 "[[\"ttt\"]]", "{}"},
+                "a list of \"ttt\" or \"sliding_attention\"");
   ExpectRefused("architectures",
                 {"\"TTTForCausalLM\"", "[]", "[\"LlamaForCausalLM\"]",
                  "[\"TTTForCausalLM\",\"TTTForCausalLM\"]", "null"},
@@ -194,6 +379,16 @@ TEST(ModelConfigTest, TokenIdsAreAnIdAListOrNull) {
         {"-1", "1.5", "\"1\"", "true", "{\"a\":1}", "[[1]]", "[null]", "[1,-1]",
          "16777216", "9223372036854775808", "18446744073709551615"},
         "a token id, a list of them, or null");
+  }
+}
+
+TEST(ModelConfigTest, ARoleHasOneTokenIdOrNone) {
+  for (const char* key : {"user_token_id", "assistant_token_id"}) {
+    ExpectRefused(key,
+                  {"-1", "1.5", "\"1\"", "true", "[1]", "16777216",
+                   "18446744073709551615"},
+                  "a token id, or null");
+    EXPECT_THAT(Parse(absl::StrCat("\"", key, "\": null")), IsOk());
   }
 }
 
@@ -285,10 +480,16 @@ TEST(ModelConfigTest, ControlTokensLieInTheVocabulary) {
               AllOf(Fails(kInvalid, "300"), Fails(kInvalid, "bos_token_id")));
   EXPECT_THAT(Parse("\"vocab_size\": 300, \"eos_token_id\": [5, 301]"),
               AllOf(Fails(kInvalid, "301"), Fails(kInvalid, "eos_token_id")));
+  EXPECT_THAT(Parse("\"vocab_size\": 300, \"user_token_id\": 300"),
+              AllOf(Fails(kInvalid, "300"), Fails(kInvalid, "user_token_id")));
+  EXPECT_THAT(
+      Parse("\"vocab_size\": 300, \"assistant_token_id\": 301"),
+      AllOf(Fails(kInvalid, "301"), Fails(kInvalid, "assistant_token_id")));
 }
 
 TEST(ModelConfigTest, ControlTokensOfAByteVocabularyAreNoBytes) {
-  for (const char* key : {"bos_token_id", "eos_token_id"}) {
+  for (const char* key : {"bos_token_id", "eos_token_id", "user_token_id",
+                          "assistant_token_id"}) {
     EXPECT_THAT(
         Parse(absl::StrCat("\"tokenizer\": \"bytes\", \"", key, "\": 255")),
         AllOf(Fails(kInvalid, "255"), Fails(kInvalid, "byte")));

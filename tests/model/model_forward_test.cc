@@ -132,6 +132,45 @@ std::vector<Case> Cases() {
                               .zero_memory = true,
                               .shared_bias = true};
   cases.push_back(segments);
+  cases.push_back({"Delta", *PresetConfig("delta-tiny")});
+  cases.push_back({"Hybrid", *PresetConfig("hybrid-tiny")});
+  // A gate that never closes, rates over d, what the delta rule can have of
+  // the rest; heads that are no whole vectors and can not be rotated.
+  Case plain = {"DeltaAlwaysOpen", TinyConfig()};
+  plain.config.mixers = {MixerType::kDelta};
+  plain.config.model_dim = 52;
+  plain.config.heads = 4;
+  plain.config.ttt.inner_norm = false;
+  plain.config.ttt.heads = 3;
+  plain.config.ttt.head_dim = 21;
+  plain.config.ttt.rope = false;
+  plain.config.ttt.mini_batch = 1;
+  plain.config.tie_word_embeddings = false;
+  cases.push_back(plain);
+  // Both kinds of layers where the inner model has its norm.
+  Case normed = {"HybridWithInnerNorm", *PresetConfig("hybrid-tiny")};
+  normed.config.mixers = {MixerType::kTtt, MixerType::kAttention};
+  normed.config.layers = 3;
+  normed.config.attention.window = 9;
+  normed.config.ttt.inner_norm = true;
+  normed.config.ttt.mini_batch = 7;
+  normed.config.ttt.rope = true;
+  normed.config.ttt.lr_scale = "base/d";
+  normed.config.ttt.post_norm = true;
+  cases.push_back(normed);
+  Case mlp = {"MlpWithoutRotationOrOutputNorm", TinyConfig()};
+  mlp.config.ttt.layer_type = "mlp";
+  mlp.config.ttt.heads = 3;
+  mlp.config.ttt.head_dim = 9;
+  mlp.config.ttt.base_lr = 0.1f;
+  mlp.config.ttt.qk_l2norm = true;
+  mlp.config.ttt.rope = false;
+  mlp.config.ttt.post_norm = false;
+  mlp.config.ttt.use_gate = true;
+  mlp.config.ttt.gate_act = "sigmoid";
+  mlp.config.ttt.lr_gate = "hard";
+  mlp.config.ttt.lr_gate_stretch = 4.0f;
+  cases.push_back(mlp);
   return cases;
 }
 

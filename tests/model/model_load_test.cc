@@ -245,7 +245,10 @@ TEST_F(ModelLoadTest, ATensorWithoutAPlaceIsNamed) {
 }
 
 TEST_F(ModelLoadTest, ATensorOfALayerThatTheConfigLacksIsNamed) {
-  ChangeConfig([](auto& config) { config["num_hidden_layers"] = 1; });
+  ChangeConfig([](auto& config) {
+    config["num_hidden_layers"] = 1;
+    config["layer_types"] = {"ttt"};
+  });
   EXPECT_THAT(Load(), Fails(kInvalid, "\"model.layers.1."));
 }
 

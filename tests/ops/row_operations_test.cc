@@ -86,6 +86,24 @@ class RowOperationsTest : public ConformanceTest {
            backend.ScaledSigmoid(p.bias, 0.25f, y.view());
            return y;
          }},
+        {"ScaledHardSigmoid", 2e-6,
+         [&p](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.ScaledHardSigmoid(p.bias, 2.0f, 0.5f, y.view());
+           return y;
+         }},
+        {"NormaliseHeads, one", 1e-6,
+         [](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.NormaliseHeads(x.cols(), 0.01f, y.view());
+           return y;
+         }},
+        {"NormaliseHeads of one number", 1e-6,
+         [](Backend& backend, const Operand& x, const Operand&) {
+           Operand y = x;
+           backend.NormaliseHeads(1, 0.01f, y.view());
+           return y;
+         }},
         {"LayerNorm", 2e-5,
          [&p](Backend& backend, const Operand& x, const Operand&) {
            Operand y(x.rows(), x.cols());
@@ -234,6 +252,46 @@ TEST_P(RowOperationsTest, SigmoidOfExtremesIsRightAndFinite) {
   reference().ScaledSigmoid(no_bias, 2.0f, wanted.view());
   cpu().ScaledSigmoid(no_bias, 2.0f, found.view());
   ExpectRelative(found, wanted, x, "sigmoid");
+}
+
+TEST_P(RowOperationsTest, AHardSigmoidIsExactAtItsEndsAndHidesNoNan) {
+  for (Backend* backend : {&reference(), &cpu()}) {
+    SCOPED_TRACE(std::string(backend->name()));
+    // sigmoid(-1.0987) is just above 1/4, where it opens, and so at its top.
+    const std::vector<float> logits = {-100.0f, -1.0987f, -1.0f,  0.0f, 1.0f,
+                                       1.0987f, 100.0f,   -1.11f, 1.11f};
+    Operand x(1, 10);
+    for (int i = 0; i < 9; ++i) x.at(0, i) = logits[i];
+    x.at(0, 9) = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> no_bias(10, 0.0f);
+    backend->ScaledHardSigmoid(no_bias, 2.0f, 3.0f, x.view());
+    EXPECT_EQ(x.at(0, 0), 0.0f);
+    EXPECT_GE(x.at(0, 1), 0.0f);
+    EXPECT_LT(x.at(0, 1), 0.001f);
+    EXPECT_NEAR(x.at(0, 2), 3 * (2 / (1 + std::exp(1.0)) - 0.5), 1e-6);
+    EXPECT_FLOAT_EQ(x.at(0, 3), 1.5f);
+    EXPECT_EQ(x.at(0, 6), 3.0f);
+    EXPECT_EQ(x.at(0, 7), 0.0f);
+    EXPECT_EQ(x.at(0, 8), 3.0f);
+    EXPECT_TRUE(std::isnan(x.at(0, 9)));
+  }
+}
+
+TEST_P(RowOperationsTest, HeadsAreNormalisedEachByItself) {
+  for (const int64_t head_dim : {1, 5, 16, 24}) {
+    const Operand x = Operand::Uniform(7, 3 * head_dim, 2.0f, random_);
+    Operand wanted = x;
+    Operand found = x;
+    reference().NormaliseHeads(head_dim, 0.01f, wanted.view());
+    cpu(2).NormaliseHeads(head_dim, 0.01f, found.view());
+    EXPECT_TRUE(Near(found, wanted, 1e-6)) << head_dim;
+    double squares = 0.01;
+    for (int64_t i = 0; i < head_dim; ++i) {
+      squares += std::pow(x.at(6, head_dim + i), 2);
+    }
+    EXPECT_NEAR(found.at(6, head_dim), x.at(6, head_dim) / std::sqrt(squares),
+                1e-6);
+  }
 }
 
 // Facts that hold without the reference, for both backends.

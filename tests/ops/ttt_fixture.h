@@ -57,11 +57,14 @@ class Layer {
             .norm_weight = norm_weight_.data(),
             .norm_bias = norm_bias_.data(),
             .token_scale = token_scale_.data(),
-            .rope_cos = cos_.data(),
-            .rope_sin = sin_.data()};
+            .rope_cos = rotates() ? cos_.data() : nullptr,
+            .rope_sin = rotates() ? sin_.data() : nullptr};
   }
 
  private:
+  // Heads of an odd width have no pairs to rotate.
+  bool rotates() const { return sizes_.head_dim % 2 == 0; }
+
   Sizes sizes_;
   std::vector<float> norm_weight_, norm_bias_, token_scale_, cos_, sin_;
 };

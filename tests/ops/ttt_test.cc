@@ -16,7 +16,7 @@ namespace {
 const std::vector<Sizes>& AllSizes() {
   static const auto* const sizes = [] {
     auto* all = new std::vector<Sizes>;
-    for (const int64_t head_dim : {2, 6, 16, 24, 64, 96}) {
+    for (const int64_t head_dim : {2, 6, 9, 16, 24, 64, 96}) {
       for (const int64_t mini_batch : {1, 2, 5, 16, 100}) {
         for (const int64_t heads : {1, 3}) {
           all->push_back({heads, head_dim, mini_batch});

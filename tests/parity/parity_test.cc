@@ -97,7 +97,8 @@ TEST_P(ParityTest, DumpHoldsEveryComparedTensor) {
 // The names of all cases, "infini/delta_mha".
 std::vector<std::string> Cases() {
   std::vector<std::string> cases;
-  for (const char* kind : {"decoders", "infini", "transformer_xl", "ttt"}) {
+  for (const char* kind :
+       {"decoders", "hybrid", "infini", "transformer_xl", "ttt"}) {
     size_t of_kind = 0;
     for (const auto& entry : std::filesystem::directory_iterator(
              std::filesystem::path(MNEME_TEST_DATA) / kind)) {

@@ -269,6 +269,24 @@ TEST_F(DeterminismTest, NorWithTransformerXlInSegments) {
   Check(300, 17);
 }
 
+TEST_F(DeterminismTest, NorWithTheDeltaRule) {
+  MakeEngines(*PresetConfig("delta-tiny"));
+  Check(300, 18);
+}
+
+TEST_F(DeterminismTest, NorWithLayersOfBothKinds) {
+  MakeEngines(*PresetConfig("hybrid-tiny"));
+  Check(300, 19);
+}
+
+// Most units of work write nothing then, and some do.
+TEST_F(DeterminismTest, NorWithAGateThatSeldomOpens) {
+  ModelConfig config = *PresetConfig("hybrid-tiny");
+  config.ttt.lr_gate_stretch = 4.0f;
+  MakeEngines(config);
+  Check(300, 20);
+}
+
 TEST_F(DeterminismTest, NorWithAnInnerMlp) {
   ModelConfig config = SmallConfig();
   config.ttt.layer_type = "mlp";

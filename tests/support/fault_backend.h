@@ -60,6 +60,13 @@ class FaultBackend final : public Backend {
                      Rows x) override {
     inner_->ScaledSigmoid(bias, scale, x);
   }
+  void ScaledHardSigmoid(absl::Span<const float> bias, float stretch,
+                         float scale, Rows x) override {
+    inner_->ScaledHardSigmoid(bias, stretch, scale, x);
+  }
+  void NormaliseHeads(int64_t head_dim, float eps, Rows x) override {
+    inner_->NormaliseHeads(head_dim, eps, x);
+  }
   void AdaptiveLogSoftmax(absl::Span<const int64_t> ends, ConstRows clusters,
                           Rows logits) override {
     inner_->AdaptiveLogSoftmax(ends, clusters, logits);
@@ -71,6 +78,10 @@ class FaultBackend final : public Backend {
   void Ttt(ComputePath path, const TttParams& params, const TttInputs& inputs,
            absl::Span<const TttSlice> slices, Rows out) override {
     inner_->Ttt(path, params, inputs, slices, out);
+  }
+  void Delta(const DeltaParams& params, const DeltaInputs& inputs,
+             absl::Span<DeltaSlice> slices, Rows out) override {
+    inner_->Delta(params, inputs, slices, out);
   }
   void Infini(ComputePath path, const InfiniParams& params,
               const InfiniInputs& inputs, absl::Span<const InfiniSlice> slices,

@@ -168,8 +168,7 @@ class Attention final : public SequenceMixer {
       }
     }
     for (const Rows& x : operands) {
-      pass.backend.Rotate(RotationPairs::kHalves, cosines, sines,
-                          config_.head_dim, x);
+      pass.backend.Rotate(config_.pairs, cosines, sines, config_.head_dim, x);
     }
   }
 

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/mixers/attention.h"
+#include "engine/model/mixers/delta.h"
 #include "engine/model/mixers/infini.h"
 #include "engine/model/mixers/relative_attention.h"
 #include "engine/model/mixers/ttt.h"
@@ -16,6 +17,8 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeMixer(
   switch (context.config.mixer(layer)) {
     case MixerType::kTtt:
       return MakeTtt(context, prefix);
+    case MixerType::kDelta:
+      return MakeDelta(context, prefix);
     case MixerType::kInfini:
       return MakeInfini(context, prefix);
     case MixerType::kAttention:

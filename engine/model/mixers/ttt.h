@@ -8,7 +8,9 @@
 // and output norm as in the authors' published PyTorch model. One departure:
 // the open mini-batch is kept as the rank-1 factors of its gradients, not as
 // their running sum, so that a token appends a row instead of rewriting a
-// matrix.
+// matrix. Settings beyond that model (own heads, normalised queries and keys,
+// another gate of the rate or the output, no rotation, no output norm) leave
+// the learner as it is; one without inner norm is mixers/delta.h.
 #ifndef MNEME_ENGINE_MODEL_MIXERS_TTT_H_
 #define MNEME_ENGINE_MODEL_MIXERS_TTT_H_
 
@@ -30,7 +32,7 @@ enum class TttPart : int64_t {
   // Up to [mini_batch - 1, heads * factor_floats]: what the tokens of the open
   // mini-batch taught. factor_floats is 2 head_dim, with TTT-MLP 10.
   kFactors = 1,
-  // [conv_kernel - 1, model_dim]: the last inputs of the q and k
+  // [conv_kernel - 1, heads * head_dim]: the last inputs of the q and k
   // convolutions, oldest first. With share_qk only.
   kWindow = 2,
 };

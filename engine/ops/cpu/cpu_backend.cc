@@ -21,6 +21,7 @@
 #include "engine/base/thread_pool.h"
 #include "engine/ops/cpu/attention.h"
 #include "engine/ops/cpu/block_product.h"
+#include "engine/ops/cpu/delta.h"
 #include "engine/ops/cpu/infini.h"
 #include "engine/ops/cpu/row_kernels.h"
 #include "engine/ops/cpu/ttt.h"
@@ -188,6 +189,20 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void ScaledHardSigmoid(absl::Span<const float> bias, float stretch,
+                         float scale, Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::ScaledHardSigmoidRows(bias.data(), stretch, scale,
+                                 Slice(x, first, count));
+    });
+  }
+
+  void NormaliseHeads(int64_t head_dim, float eps, Rows x) override {
+    ForRows(x.rows, x.cols, [&](int64_t first, int64_t count) {
+      cpu::NormaliseHeadsRows(head_dim, eps, Slice(x, first, count));
+    });
+  }
+
   void CausalConv(const CausalConvParams& params, ConstRows x,
                   absl::Span<const CausalConvSlice> slices, Rows y) override {
     const int64_t history = params.taps - 1;
@@ -216,6 +231,19 @@ class CpuBackend final : public Backend {
                    i % params.heads, scratch(worker), out);
     };
     Split(pieces, work, piece);
+  }
+
+  void Delta(const DeltaParams& params, const DeltaInputs& inputs,
+             absl::Span<DeltaSlice> slices, Rows out) override {
+    for (DeltaSlice& slice : slices) {
+      slice.wrote = cpu::DeltaWrites(inputs, slice);
+    }
+    const int64_t pieces = static_cast<int64_t>(slices.size()) * params.heads;
+    const int64_t work = inputs.q.rows * params.heads * params.weight_floats();
+    Split(pieces, work, [&](int64_t i, int worker) {
+      cpu::DeltaHead(params, inputs, slices[i / params.heads], i % params.heads,
+                     scratch(worker), out);
+    });
   }
 
   void Infini(ComputePath path, const InfiniParams& params,

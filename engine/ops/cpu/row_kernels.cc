@@ -209,6 +209,45 @@ void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
   }
 }
 
+void ScaledHardSigmoidRows(const float* bias, float stretch, float scale,
+                           Rows x) {
+  const F32 d;
+  const VF32 shift = hn::Set(d, (stretch - 1.0f) / 2.0f);
+  for (int64_t row = 0; row < x.rows; ++row) {
+    float* out = x.row(row);
+    ForEachVector(x.cols, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const VF32 logit = hn::Add(load(out + i), load(bias + i));
+      const VF32 stretched =
+          hn::Sub(hn::Mul(hn::Set(d, stretch), Sigmoid(d, logit)), shift);
+      const VF32 open =
+          hn::Min(hn::Max(stretched, hn::Zero(d)), hn::Set(d, 1.0f));
+      // What is no number stays none, whatever Min and Max make of it.
+      store(hn::IfThenElse(hn::IsNaN(logit), logit,
+                           hn::Mul(hn::Set(d, scale), open)),
+            out + i);
+    });
+  }
+}
+
+void NormaliseHeadsRows(int64_t head_dim, float eps, Rows x) {
+  const F32 d;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    for (int64_t first = 0; first < x.cols; first += head_dim) {
+      float* head = x.row(row) + first;
+      VF32 squares = hn::Zero(d);
+      ForEachVector(head_dim, [&](int64_t i, auto load, auto) HWY_ATTR {
+        const VF32 v = load(head + i);
+        squares = hn::MulAdd(v, v, squares);
+      });
+      const VF32 inverse = hn::Set(
+          d, 1.0f / std::sqrt(hn::GetLane(hn::SumOfLanes(d, squares)) + eps));
+      ForEachVector(head_dim, [&](int64_t i, auto load, auto store) HWY_ATTR {
+        store(hn::Mul(load(head + i), inverse), head + i);
+      });
+    }
+  }
+}
+
 void AddBiasRows(const float* bias, Rows x) {
   for (int64_t row = 0; row < x.rows; ++row) {
     float* out = x.row(row);
@@ -314,6 +353,8 @@ HWY_EXPORT(AccumulateRows);
 HWY_EXPORT(LayerNormRows);
 HWY_EXPORT(ActivateRows);
 HWY_EXPORT(ScaledSigmoidRows);
+HWY_EXPORT(ScaledHardSigmoidRows);
+HWY_EXPORT(NormaliseHeadsRows);
 HWY_EXPORT(AddBiasRows);
 HWY_EXPORT(RotateRows);
 HWY_EXPORT(CausalConvRow);
@@ -339,6 +380,13 @@ void ActivateRows(Activation activation, ConstRows up, Rows gate) {
 }
 void ScaledSigmoidRows(const float* bias, float scale, Rows x) {
   HWY_DYNAMIC_DISPATCH(ScaledSigmoidRows)(bias, scale, x);
+}
+void ScaledHardSigmoidRows(const float* bias, float stretch, float scale,
+                           Rows x) {
+  HWY_DYNAMIC_DISPATCH(ScaledHardSigmoidRows)(bias, stretch, scale, x);
+}
+void NormaliseHeadsRows(int64_t head_dim, float eps, Rows x) {
+  HWY_DYNAMIC_DISPATCH(NormaliseHeadsRows)(head_dim, eps, x);
 }
 void AddBiasRows(const float* bias, Rows x) {
   HWY_DYNAMIC_DISPATCH(AddBiasRows)(bias, x);

@@ -26,6 +26,9 @@ void LayerNormRows(ConstRows x, const float* weight, const float* bias,
                    float eps, Rows y);
 void ActivateRows(Activation activation, ConstRows up, Rows gate);
 void ScaledSigmoidRows(const float* bias, float scale, Rows x);
+void ScaledHardSigmoidRows(const float* bias, float stretch, float scale,
+                           Rows x);
+void NormaliseHeadsRows(int64_t head_dim, float eps, Rows x);
 void AddBiasRows(const float* bias, Rows x);
 // As Backend::Rotate; all three have the same rows.
 void RotateRows(RotationPairs pairs, ConstRows cosines, ConstRows sines,

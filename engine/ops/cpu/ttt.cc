@@ -201,9 +201,13 @@ class HeadKernel {
               map.inputs_t + first, batch_pitch_);
   }
 
-  // The pairs (2m, 2m + 1) turned by the angles of `slot`.
+  // The pairs (2m, 2m + 1) turned by the angles of `slot`, if there are any.
   void Rotate(int64_t slot, const float* HWY_RESTRICT x,
               float* HWY_RESTRICT y) const {
+    if (params_.rope_cos == nullptr) {
+      std::copy_n(x, dim_, y);
+      return;
+    }
     const int64_t half = dim_ / 2;
     const float* c = params_.rope_cos + slot * half;
     const float* s = params_.rope_sin + slot * half;

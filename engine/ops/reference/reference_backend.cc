@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/ops/reference/attention.h"
+#include "engine/ops/reference/delta.h"
 #include "engine/ops/reference/gelu.h"
 #include "engine/ops/reference/infini.h"
 #include "engine/ops/reference/ttt.h"
@@ -151,6 +152,32 @@ class ReferenceBackend final : public Backend {
     }
   }
 
+  void ScaledHardSigmoid(absl::Span<const float> bias, float stretch,
+                         float scale, Rows x) override {
+    for (int64_t row = 0; row < x.rows; ++row) {
+      for (int64_t c = 0; c < x.cols; ++c) {
+        const double open = stretch * Sigmoid(double{x.row(row)[c]} + bias[c]) -
+                            (double{stretch} - 1) / 2;
+        x.row(row)[c] = static_cast<float>(scale * std::clamp(open, 0.0, 1.0));
+      }
+    }
+  }
+
+  void NormaliseHeads(int64_t head_dim, float eps, Rows x) override {
+    for (int64_t row = 0; row < x.rows; ++row) {
+      for (int64_t first = 0; first < x.cols; first += head_dim) {
+        float* const head = x.row(row) + first;
+        double squares = eps;
+        for (int64_t i = 0; i < head_dim; ++i) {
+          squares += double{head[i]} * head[i];
+        }
+        for (int64_t i = 0; i < head_dim; ++i) {
+          head[i] = static_cast<float>(head[i] / std::sqrt(squares));
+        }
+      }
+    }
+  }
+
   void CausalConv(const CausalConvParams& params, ConstRows x,
                   absl::Span<const CausalConvSlice> slices, Rows y) override {
     const int64_t history = params.taps - 1;
@@ -182,6 +209,13 @@ class ReferenceBackend final : public Backend {
            absl::Span<const TttSlice> slices, Rows out) override {
     for (const TttSlice& slice : slices) {
       reference::TttSlicePrimal(params, inputs, slice, out);
+    }
+  }
+
+  void Delta(const DeltaParams& params, const DeltaInputs& inputs,
+             absl::Span<DeltaSlice> slices, Rows out) override {
+    for (DeltaSlice& slice : slices) {
+      reference::DeltaSliceByToken(params, inputs, slice, out);
     }
   }
 

@@ -49,6 +49,7 @@ struct Factor {
 // The pairs (2m, 2m + 1) of x turned by the angles of `slot`.
 Vector Rotate(const TttParams& params, int64_t slot, const float* x) {
   const int64_t pairs = params.head_dim / 2;
+  if (params.rope_cos == nullptr) return Vector(x, x + params.head_dim);
   Vector rotated(params.head_dim);
   for (int64_t m = 0; m < pairs; ++m) {
     const double c = params.rope_cos[slot * pairs + m];
