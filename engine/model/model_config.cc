@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/config_keys.h"
 #include "engine/model/families/family.h"
-#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {
