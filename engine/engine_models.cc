@@ -108,7 +108,8 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.index_bytes = Session::IndexBytes();
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
-  info.bos_token = config.bos_token;
+  info.bos_token =
+      served.tokenizer != nullptr ? served.tokenizer->bos() : config.bos_token;
   info.eos_tokens = config.eos_tokens;
   info.load_time = served.load_time;
   info.sessions = sessions_.CountOf(served);

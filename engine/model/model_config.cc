@@ -32,7 +32,8 @@ absl::StatusOr<const Family*> FamilyOf(const json& object) {
 absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
                         ModelConfig& config) {
   config.tokenizer = keys.Choice(
-      "tokenizer", {"none", "bytes", "sentencepiece"}, default_tokenizer);
+      "tokenizer", {"none", "bytes", "sentencepiece", "huggingface"},
+      default_tokenizer);
   std::vector<int32_t> bos;
   if (config.bos_token.has_value()) bos.push_back(*config.bos_token);
   if (config.tokenizer == "bytes") {  // the families' defaults are bytes there

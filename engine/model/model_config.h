@@ -134,7 +134,7 @@ struct ModelConfig {
   RelativeAttentionConfig relative;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
-  std::string tokenizer = "none";  // or "bytes", "sentencepiece"
+  std::string tokenizer = "none";  // or as Tokenizer::kind says
 
   // The same settings in one form, whatever the file's spelling: what the
   // fingerprint covers.

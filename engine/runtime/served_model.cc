@@ -7,6 +7,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
+#include "engine/text/huggingface_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 
 namespace mneme {
@@ -99,6 +100,9 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
   if (config.tokenizer == "bytes") return MakeByteTokenizer(options);
   if (config.tokenizer == "sentencepiece") {
     return MakeSentencePieceTokenizer(model.tokenizer_file(), options);
+  }
+  if (config.tokenizer == "huggingface") {
+    return MakeHuggingFaceTokenizer(model.tokenizer_file(), options);
   }
   return nullptr;
 }

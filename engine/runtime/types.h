@@ -57,7 +57,7 @@ struct ModelInfo {
   std::string fingerprint;          // 64 hex digits
   std::string kind;                 // config.json's model_type
   std::vector<std::string> mixers;  // kinds in use, each once
-  std::string tokenizer;            // "bytes", "sentencepiece" or "none"
+  std::string tokenizer;            // as Tokenizer::kind says, or "none"
   std::string arithmetic_level;     // see Backend::arithmetic_level
   int64_t parameters = 0;
   int64_t layers = 0;

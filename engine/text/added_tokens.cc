@@ -32,10 +32,18 @@ absl::StatusOr<AddedTokens> AddedTokens::Parse(const json& added,
   }
   absl::flat_hash_set<int32_t> ids;
   for (const json& one : added) {
-    JsonFields fields(one, absl::StrCat(kWhere, ": ", ShowJson(one)));
+    const bool named = one.is_object() && one.contains("content");
+    const std::string where =
+        absl::StrCat(kWhere, ": ", ShowJson(named ? one["content"] : one));
+    JsonFields fields(one, where);
     Token token;
-    token.id = static_cast<int32_t>(fields.Int("id", 0, vocab_size - 1));
     token.content = fields.String("content");
+    token.id = static_cast<int32_t>(fields.Int("id", 0, INT32_MAX));
+    if (token.id >= vocab_size) {
+      fields.Wrong("id", token.id,
+                   absl::StrCat("an id below ", vocab_size,
+                                ", config.json's \"vocab_size\""));
+    }
     token.special = fields.Bool("special", false);
     for (const char* key : {"single_word", "lstrip", "rstrip"}) {
       // To special tokens, which no text becomes, it is all the same.
@@ -54,8 +62,7 @@ absl::StatusOr<AddedTokens> AddedTokens::Parse(const json& added,
     if (token.content.empty() || token.content.size() > kMaxContentBytes ||
         !ids.insert(token.id).second) {
       return WrongComponent(
-          absl::StrCat(kWhere, ": ", ShowJson(one)),
-          absl::StrCat(token.content.size(), " bytes of content"),
+          where, absl::StrCat(token.content.size(), " bytes of content"),
           absl::StrCat("1 to ", kMaxContentBytes, ", and an id of its own"));
     }
     if (!token.special) out.groups_[normalized ? 1 : 0].Add(token);

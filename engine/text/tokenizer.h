@@ -36,7 +36,7 @@ class Tokenizer {
 
   virtual ~Tokenizer() = default;
 
-  // "bytes", "sentencepiece"
+  // "bytes", "sentencepiece", "huggingface"
   virtual std::string_view kind() const = 0;
 
   // Whether text has to be UTF-8.
