@@ -32,8 +32,9 @@ absl::StatusOr<const Family*> FamilyOf(const json& object) {
 absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
                         ModelConfig& config) {
   config.tokenizer = keys.Choice(
-      "tokenizer", {"none", "bytes", "sentencepiece", "huggingface"},
+      "tokenizer", {"none", "bytes", "sentencepiece", "huggingface", "words"},
       default_tokenizer);
+  if (config.tokenizer == "words") keys.Bool("lower_case", config.lower_case);
   std::vector<int32_t> bos;
   if (config.bos_token.has_value()) bos.push_back(*config.bos_token);
   if (config.tokenizer == "bytes") {  // the families' defaults are bytes there
@@ -135,6 +136,7 @@ std::string ToConfigJson(const ModelConfig& config) {
               {"bos_token_id", nullptr},
               {"eos_token_id", config.eos_tokens},
               {"tokenizer", config.tokenizer}};
+  if (config.tokenizer == "words") out["lower_case"] = config.lower_case;
   if (config.bos_token.has_value()) out["bos_token_id"] = *config.bos_token;
   out.update(FamilyOf(config).to_json(config));
   return out.dump(2) + "\n";

@@ -135,6 +135,7 @@ struct ModelConfig {
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   std::string tokenizer = "none";  // or as Tokenizer::kind says
+  bool lower_case = false;         // "words": text is made so before
 
   // The same settings in one form, whatever the file's spelling: what the
   // fingerprint covers.

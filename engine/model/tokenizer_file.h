@@ -15,7 +15,8 @@ namespace mneme {
 std::string_view DefaultTokenizer(const std::string& directory);
 
 // The contents of the file that a tokenizer of `kind` is made from; empty if
-// there is no file to that kind. Errors as ReadSmallFile.
+// there is no file to that kind. Errors as ReadSmallFile, and INVALID_ARGUMENT,
+// saying how to convert it, for words that are there as a pickle alone.
 absl::StatusOr<std::string> ReadTokenizerFile(const std::string& directory,
                                               std::string_view kind);
 

@@ -9,6 +9,7 @@
 #include "engine/base/utf8.h"
 #include "engine/text/huggingface_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
+#include "engine/text/word_tokenizer.h"
 
 namespace mneme {
 namespace {
@@ -96,13 +97,17 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
   const ModelConfig& config = model.config();
   const VocabularyOptions options{.vocab_size = config.vocab_size,
                                   .bos = config.bos_token,
-                                  .eos = config.eos_tokens};
+                                  .eos = config.eos_tokens,
+                                  .lower_case = config.lower_case};
   if (config.tokenizer == "bytes") return MakeByteTokenizer(options);
   if (config.tokenizer == "sentencepiece") {
     return MakeSentencePieceTokenizer(model.tokenizer_file(), options);
   }
   if (config.tokenizer == "huggingface") {
     return MakeHuggingFaceTokenizer(model.tokenizer_file(), options);
+  }
+  if (config.tokenizer == "words") {
+    return MakeWordTokenizer(model.tokenizer_file(), options);
   }
   return nullptr;
 }

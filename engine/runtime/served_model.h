@@ -54,7 +54,7 @@ struct ServedModel {
 };
 
 // The tokenizer that the model's config names; null if none. Errors as
-// MakeSentencePieceTokenizer and MakeHuggingFaceTokenizer.
+// MakeSentencePieceTokenizer, MakeHuggingFaceTokenizer and MakeWordTokenizer.
 absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
     const Model& model);
 

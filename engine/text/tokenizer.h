@@ -36,7 +36,7 @@ class Tokenizer {
 
   virtual ~Tokenizer() = default;
 
-  // "bytes", "sentencepiece", "huggingface"
+  // "bytes", "sentencepiece", "huggingface", "words"
   virtual std::string_view kind() const = 0;
 
   // Whether text has to be UTF-8.
@@ -45,7 +45,8 @@ class Tokenizer {
   // Appends tokens of the front of `text` to `tokens`, until they are
   // `enough` or more, or until what is left may still come out otherwise,
   // depending on what follows it. Returns the bytes they stand for. If the text
-  // ends, all of it becomes tokens but for a character that its end cuts off.
+  // ends, all of it becomes tokens but for a character that its end cuts off,
+  // and for white space where that is part of the word behind it.
   //
   // Whoever takes the returned bytes off and calls again, with more text behind
   // the rest as it comes, gets the tokens of the whole, whatever the pieces.
@@ -77,6 +78,7 @@ struct VocabularyOptions {
   int64_t vocab_size = 256;
   absl::optional<int32_t> bos;
   std::vector<int32_t> eos;
+  bool lower_case = false;  // of words alone: text is made so before
 };
 
 // One token per byte: ids 0 to 255. Ids from 256 to vocab_size - 1 are control

@@ -110,5 +110,32 @@ TEST_F(TokenizerFilesTest, RefusesAVocabularyThatIsLargerThanTheModels) {
               Fails(kInvalid, "want an id below 500, config.json's"));
 }
 
+TEST_F(TokenizerFilesTest, WordsComeFromALineEach) {
+  ModelConfig config = *PresetConfig("ttt-linear-tiny");
+  config.vocab_size = 256;
+  config.tokenizer = "words";
+  config.lower_case = true;
+  config.bos_token.reset();
+  config.eos_tokens = {0};
+  const std::string directory = dirs_[0].path();
+  ASSERT_THAT(WriteRandomModel(config, 1, directory), IsOk());
+  EXPECT_THAT(engine_->LoadModel("m", directory),
+              Fails(absl::StatusCode::kNotFound, "vocab.txt"));
+  WriteFile(directory + "/vocab.pkl", "\x80\x04}.");
+  EXPECT_THAT(engine_->LoadModel("m", directory),
+              Fails(kInvalid, "found vocab.pkl, a Python pickle"));
+  WriteFile(directory + "/vocab.txt", "<eos>\n<unk>\nthe\n");
+  ASSERT_THAT(engine_->LoadModel("m", directory), IsOk());
+  EXPECT_EQ(engine_->GetModel("m")->tokenizer, "words");
+  EXPECT_EQ(engine_->Tokenize("m", "The sea\n")->size(), 3u);
+  // What no word follows yet is part of the history, and waits.
+  ASSERT_THAT(engine_->CreateSession({.id = "s", .model = "m"}), IsOk());
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string("the the  ")), IsOk());
+  ASSERT_THAT(GenerateAll(*engine_, {.session = "s", .max_tokens = 3}), IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->pending_bytes, 2);
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string("the\n")), IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->pending_bytes, 0);
+}
+
 }  // namespace
 }  // namespace mneme
