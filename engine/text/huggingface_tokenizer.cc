@@ -70,6 +70,12 @@ class HuggingFaceTokenizer final : public Tokenizer {
   absl::optional<int32_t> bos() const override { return components_.bos; }
   absl::Span<const int32_t> eos() const override { return options_.eos; }
   absl::Span<const uint8_t> sayable() const override { return sayable_; }
+  absl::optional<int32_t> ControlToken(std::string_view name) const override {
+    for (const AddedTokens::Token& token : components_.added.tokens()) {
+      if (token.special && token.content == name) return token.id;
+    }
+    return absl::nullopt;
+  }
 
  private:
   // Tokens that are made, and how many of them stand before a cut.

@@ -68,6 +68,13 @@ class Tokenizer {
   // Tokens that end a text.
   virtual absl::Span<const int32_t> eos() const = 0;
 
+  // The control token of that name, which no text becomes; nothing if there is
+  // none.
+  virtual absl::optional<int32_t> ControlToken(
+      std::string_view /*name*/) const {
+    return absl::nullopt;
+  }
+
   // For each token id, 1 if a model may say it: text and end tokens. The rest
   // are rows of the vocabulary that mean nothing, and control tokens.
   virtual absl::Span<const uint8_t> sayable() const = 0;
