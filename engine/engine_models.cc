@@ -108,6 +108,9 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.index_bytes = Session::IndexBytes();
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
+  if (served.chat != nullptr) {
+    info.chat_template = std::string(served.chat->kind());
+  }
   info.bos_token =
       served.tokenizer != nullptr ? served.tokenizer->bos() : config.bos_token;
   info.eos_tokens = config.eos_tokens;

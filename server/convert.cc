@@ -220,6 +220,7 @@ v1::Model ToProto(const ModelInfo& model) {
   out.set_block_tokens(static_cast<int32_t>(model.block_tokens));
   out.set_segment_tokens(static_cast<int32_t>(model.segment_tokens));
   out.set_tokenizer(model.tokenizer);
+  out.set_chat_template(model.chat_template);
   if (model.bos_token.has_value()) out.set_bos_token(*model.bos_token);
   for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);
   *out.mutable_load_time() = ToTimestamp(model.load_time);
@@ -328,6 +329,8 @@ absl::StatusOr<AppendStream::Segment> FromProto(
       return BadField("segment.payload", "found none, wanted text or tokens");
   }
   if (segment->has_crc32c()) out.crc32c = segment->crc32c();
+  out.role = std::move(*segment->mutable_role());
+  out.end_of_turn = segment->end_of_turn();
   return out;
 }
 
@@ -369,6 +372,7 @@ absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
     case v1::GenerateRequest::PROMPT_NOT_SET:
       break;
   }
+  options.role = request.role();
   options.max_tokens =
       request.max_tokens() == 0 ? kDefaultMaxTokens : request.max_tokens();
   options.sampling = FromProto(request.sampling());

@@ -29,12 +29,26 @@ absl::StatusOr<const Family*> FamilyOf(const json& object) {
       ", want ", wanted));
 }
 
+// Token ids that stand for turns of a conversation.
+void ReadTurnToken(const char* key, KeyReader& keys,
+                   absl::optional<int32_t>& token) {
+  int64_t id = -1;
+  keys.IntOrNull(key, 0, kMaxVocabulary, id);
+  if (id >= 0) token = static_cast<int32_t>(id);
+}
+
 absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
                         ModelConfig& config) {
   config.tokenizer = keys.Choice(
       "tokenizer", {"none", "bytes", "sentencepiece", "huggingface", "words"},
       default_tokenizer);
   if (config.tokenizer == "words") keys.Bool("lower_case", config.lower_case);
+  const std::string chat_template = keys.Choice(
+      "chat_template",
+      {"default", "plain", "chatml", "llama3", "mistral", "tokens"});
+  if (chat_template != "default") config.chat_template = chat_template;
+  ReadTurnToken("user_token_id", keys, config.user_token);
+  ReadTurnToken("assistant_token_id", keys, config.assistant_token);
   std::vector<int32_t> bos;
   if (config.bos_token.has_value()) bos.push_back(*config.bos_token);
   if (config.tokenizer == "bytes") {  // the families' defaults are bytes there
@@ -57,6 +71,16 @@ absl::Status CheckTokens(const ModelConfig& config) {
     return Contradiction(absl::StrCat("\"vocab_size\" is ", config.vocab_size,
                                       ", want at least 256 for tokenizer "
                                       "\"bytes\""));
+  }
+  for (const auto& token : {config.user_token, config.assistant_token}) {
+    if (token.has_value() &&
+        (*token >= config.vocab_size || (bytes && *token < 256))) {
+      return Contradiction(
+          absl::StrCat("token id ", *token,
+                       " of \"user_token_id\" or \"assistant_token_id\", want ",
+                       bytes ? "256 or above, and " : "", "below ",
+                       "\"vocab_size\", ", config.vocab_size));
+    }
   }
   std::vector<int32_t> control = config.eos_tokens;
   if (config.bos_token.has_value()) control.push_back(*config.bos_token);
@@ -138,6 +162,12 @@ std::string ToConfigJson(const ModelConfig& config) {
               {"tokenizer", config.tokenizer}};
   if (config.tokenizer == "words") out["lower_case"] = config.lower_case;
   if (config.bos_token.has_value()) out["bos_token_id"] = *config.bos_token;
+  if (!config.chat_template.empty())
+    out["chat_template"] = config.chat_template;
+  if (config.user_token.has_value()) out["user_token_id"] = *config.user_token;
+  if (config.assistant_token.has_value()) {
+    out["assistant_token_id"] = *config.assistant_token;
+  }
   out.update(FamilyOf(config).to_json(config));
   return out.dump(2) + "\n";
 }

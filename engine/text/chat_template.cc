@@ -12,7 +12,6 @@ namespace mneme {
 namespace {
 
 constexpr std::string_view kUser = "user";
-constexpr std::string_view kAssistant = "assistant";
 constexpr std::string_view kSystem = "system";
 constexpr size_t kMaxRoleBytes = 32;
 
@@ -131,7 +130,7 @@ class MistralTemplate final : public ChatTemplate {
 
   std::string_view kind() const override { return "mistral"; }
   absl::Status CheckRole(std::string_view role) const override {
-    if (role == kUser || role == kAssistant || role == kSystem) {
+    if (role == kUser || role == kAssistantRole || role == kSystem) {
       return absl::OkStatus();
     }
     return WrongRole(kind(), role, "user, assistant or system");
@@ -141,7 +140,7 @@ class MistralTemplate final : public ChatTemplate {
  protected:
   void Before(std::string_view role, bool reply, const ChatPlace& place,
               std::vector<ChatPiece>& pieces) const override {
-    if (role == kAssistant) {
+    if (role == kAssistantRole) {
       if (instruction_.has_value() && !reply) pieces.push_back(Text(" "));
     } else if (place.role == kSystem) {
       pieces.push_back(Text("\n\n"));
@@ -154,7 +153,7 @@ class MistralTemplate final : public ChatTemplate {
   }
   void Behind(const ChatPlace& place,
               std::vector<ChatPiece>& pieces) const override {
-    if (place.role == kAssistant) {
+    if (place.role == kAssistantRole) {
       if (!place.ended) pieces.push_back(Token(end_));
     } else if (place.role == kUser) {
       pieces.push_back(instruction_.has_value() ? Token(instruction_->end)
@@ -174,7 +173,7 @@ class TokensTemplate final : public ChatTemplate {
 
   std::string_view kind() const override { return "tokens"; }
   absl::Status CheckRole(std::string_view role) const override {
-    if (role == kUser || role == kAssistant) return absl::OkStatus();
+    if (role == kUser || role == kAssistantRole) return absl::OkStatus();
     return WrongRole(kind(), role, "user or assistant");
   }
   absl::optional<int32_t> end() const override { return end_; }
@@ -186,7 +185,7 @@ class TokensTemplate final : public ChatTemplate {
   }
   void Behind(const ChatPlace& place,
               std::vector<ChatPiece>& pieces) const override {
-    if (place.role == kAssistant && !place.ended) {
+    if (place.role == kAssistantRole && !place.ended) {
       pieces.push_back(Token(end_));
     }
   }
@@ -245,8 +244,8 @@ void ChatTemplate::BeginTurn(std::string_view role, ChatPlace& place,
 void ChatTemplate::BeginReply(ChatPlace& place,
                               std::vector<ChatPiece>& pieces) const {
   EndTurn(place, pieces);
-  Before(kAssistant, /*reply=*/true, place, pieces);
-  place = {.role = std::string(kAssistant), .open = true};
+  Before(kAssistantRole, /*reply=*/true, place, pieces);
+  place = {.role = std::string(kAssistantRole), .open = true};
 }
 
 void ChatTemplate::EndTurn(ChatPlace& place,

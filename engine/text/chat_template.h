@@ -23,6 +23,9 @@
 
 namespace mneme {
 
+// Who the model speaks for.
+inline constexpr std::string_view kAssistantRole = "assistant";
+
 // A piece of what stands between turns: a control token, or text. Text beside
 // text, also that of a turn, is one text to the tokenizer.
 struct ChatPiece {

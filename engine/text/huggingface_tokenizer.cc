@@ -92,9 +92,9 @@ class HuggingFaceTokenizer final : public Tokenizer {
     bool Enough() const { return count >= enough; }
   };
 
-  // Makes tokens of `text` up to a cut, or, if it is not open, to its end.
-  // Returns the bytes before that.
-  size_t Take(std::string_view text, bool begins, bool open, size_t enough,
+  // Makes tokens of `text`, which begins at `place`, up to a cut, or, if it is
+  // not open, to its end. Returns the bytes before that.
+  size_t Take(std::string_view text, SectionPlace place, size_t enough,
               std::vector<TextToken>& tokens) const;
   // The same of a section that begins at `at`. Returns whether all of it was
   // taken.
@@ -145,19 +145,22 @@ int64_t HuggingFaceTokenizer::EncodeFront(
   size_t taken = 0;
   while (tokens.size() < enough) {
     const std::string_view left = text.substr(taken);
-    const bool begins = place.begins && taken == 0;
+    const bool first = taken == 0;
+    SectionPlace section{
+        .begins = first && (place.begins || place.after_control),
+        .begins_text = first && place.begins};
     size_t bytes = 0;
     for (const size_t look : {kFirstLook, kWindow}) {
       const std::string_view front = left.substr(0, look);
       const bool all = left.size() < kWindow && front.size() == left.size();
-      bytes = Take(front.substr(0, whole_of(front)), begins,
-                   !(all && place.ends), enough, tokens);
+      section.open = !(all && place.ends);
+      bytes = Take(front.substr(0, whole_of(front)), section, enough, tokens);
       if (bytes > 0 || all) break;
     }
     if (bytes == 0 && left.size() >= kWindow) {
       const std::string_view front = left.substr(0, kWindow);
-      bytes = Take(front.substr(0, whole_of(front)), begins, /*open=*/false,
-                   SIZE_MAX, tokens);
+      section.open = false;
+      bytes = Take(front.substr(0, whole_of(front)), section, SIZE_MAX, tokens);
     }
     if (bytes == 0) break;
     taken += bytes;
@@ -165,12 +168,12 @@ int64_t HuggingFaceTokenizer::EncodeFront(
   return static_cast<int64_t>(taken);
 }
 
-size_t HuggingFaceTokenizer::Take(std::string_view text, bool begins, bool open,
+size_t HuggingFaceTokenizer::Take(std::string_view text, SectionPlace place,
                                   size_t enough,
                                   std::vector<TextToken>& tokens) const {
   Made made{.tokens = tokens, .enough = enough, .count = tokens.size()};
   const bool prepends = components_.normalizer.prepends();
-  SectionPlace place{.begins = begins, .begins_text = begins};
+  const bool open = place.open;
   size_t at = 0;
   while (at < text.size() && !made.Enough()) {
     const AddedTokens::Found found =

@@ -154,7 +154,9 @@ int64_t SentencePieceTokenizer::EncodeFront(
     const absl::optional<int64_t> end = RunEnd(rest, place.ends);
     if (!end.has_value()) break;
     EncodeRun(rest.substr(0, *end),
-              model_.add_dummy_prefix && place.begins && taken == 0, tokens);
+              model_.add_dummy_prefix && taken == 0 &&
+                  (place.begins || place.after_control),
+              tokens);
     taken += *end;
   }
   return taken;

@@ -24,8 +24,9 @@ struct TextToken {
 
 // Where a piece of text stands.
 struct TextPlace {
-  bool begins = false;  // no text comes before it
-  bool ends = false;    // none follows it, as far as its tokens go
+  bool begins = false;         // no text comes before it
+  bool ends = false;           // none follows it, as far as its tokens go
+  bool after_control = false;  // a control token stands right before it
 };
 
 // Turns text into tokens and back. Immutable and thread-safe.
