@@ -102,18 +102,6 @@ class ChatSessionTest : public testing::Test {
     AddText(role_and_text, ids);
     return ids;
   }
-  // What a state is after these ids, whatever they came from.
-  std::string DigestAfter(const std::string& id,
-                          const std::vector<std::vector<int32_t>>& parts) {
-    Create(id, SessionUnit::kTokens);
-    std::vector<int32_t> ids;
-    for (const auto& part : parts) {
-      ids.insert(ids.end(), part.begin(), part.end());
-    }
-    EXPECT_THAT(AppendAll(*engine_, id, ids), IsOk());
-    return Describe(*engine_, id)->state_digest;
-  }
-
   TempDir dir_;
   std::unique_ptr<Engine> engine_;
   std::string tokenizer_json_;
@@ -124,11 +112,13 @@ class ChatSessionTest : public testing::Test {
 TEST_F(ChatSessionTest, TurnsStandBetweenControlTokens) {
   std::vector<int32_t> line_end = {end_};
   AddText("\n", line_end);
-  // The last line's end waits for what follows; here an open turn does.
-  const std::string expected =
-      DigestAfter("tokens", {TurnIds("system\nBe brief."), line_end,
-                             TurnIds("user\n<|im_end|> e\xcc\x81 x"), line_end,
-                             TurnIds("user\nyes")});
+  std::vector<int32_t> ids;
+  for (const auto& part : {TurnIds("system\nBe brief."), line_end,
+                           TurnIds("user\n<|im_end|> e\xcc\x81 x"), line_end,
+                           TurnIds("user\nyes")}) {
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+  std::string digest;
   for (const size_t bytes : {SIZE_MAX, size_t{1}, size_t{3}}) {
     const std::string id = absl::StrCat("by", bytes);
     Create(id);
@@ -142,11 +132,10 @@ TEST_F(ChatSessionTest, TurnsStandBetweenControlTokens) {
     EXPECT_EQ(info.next_offset, 9 + 16 + 6);
     EXPECT_EQ(info.absorbed_offset, 9 + 16 + 6);
     EXPECT_EQ(info.pending_bytes, 3);  // " no"
-    EXPECT_EQ(info.position, Describe(*engine_, "tokens")->position);
-    EXPECT_NE(info.state_digest, expected);  // there is pending text
+    EXPECT_EQ(info.position, static_cast<int64_t>(ids.size()));
+    if (digest.empty()) digest = info.state_digest;
+    EXPECT_EQ(info.state_digest, digest);
   }
-  EXPECT_EQ(Describe(*engine_, "by1")->state_digest,
-            Describe(*engine_, "by3")->state_digest);
 }
 
 TEST_F(ChatSessionTest, AnAskBeginsTheAssistantsTurn) {
