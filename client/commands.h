@@ -133,6 +133,7 @@ struct ChatArgs {
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  bool turns = false;  // Lines are the user's turns, in the chat template.
 };
 
 // What a tokenizer works on.

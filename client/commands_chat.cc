@@ -56,6 +56,7 @@ absl::Status RunChat(const Cli& cli, const ChatArgs& args) {
   if (!prepared.ok()) return prepared;
   LineReader lines([&cli] { return cli.interrupted->load(); });
   Conversation conversation(cli.client, Parameters(args));
+  if (args.turns) conversation.SpeakAs("user");
   // On a terminal Ctrl-C ends the answer or empties the line.
   InterruptHandler handler(cli.interrupts, [&] {
     if (!lines.interactive()) return false;
@@ -70,7 +71,7 @@ absl::Status RunChat(const Cli& cli, const ChatArgs& args) {
     if ((*line)->empty()) continue;
     bool ended_line = true;
     const auto finished = conversation.Turn(
-        **line + "\n",
+        args.turns ? **line : **line + "\n",
         [&](const v1::GenerateResponse& response) -> absl::Status {
           if (cli.json) return PrintJson(response);
           if (response.text().empty()) return absl::OkStatus();

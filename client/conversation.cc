@@ -7,6 +7,12 @@ absl::StatusOr<v1::GenerateResponse::Finished> Conversation::Turn(
     const std::string& text,
     const std::function<absl::Status(const v1::GenerateResponse&)>&
         on_response) {
+  if (!role_.empty()) {
+    v1::GenerateRequest request = parameters_;
+    request.set_text(text);
+    request.set_role(role_);
+    return client_->Generate(request, on_response);
+  }
   size_t sent = 0;
   const TextSource source =
       [&](int64_t max_bytes) -> absl::StatusOr<std::string> {

@@ -13,7 +13,8 @@
 namespace mneme::client {
 
 // Turns of input and answer with one session. This is the one place that
-// knows which calls a turn is made of: an Append, then a Generate. Not
+// knows which calls a turn is made of: an Append, then a Generate; with a role
+// the Generate alone. Not
 // thread-safe, but for Interrupt.
 class Conversation {
  public:
@@ -21,6 +22,10 @@ class Conversation {
   // no prompt. `client` outlives it.
   Conversation(Client* client, v1::GenerateRequest parameters)
       : client_(client), parameters_(std::move(parameters)) {}
+
+  // Turns are from now on those of a conversation between `role` and the
+  // assistant, set apart as the model's chat template has it.
+  void SpeakAs(std::string role) { role_ = std::move(role); }
 
   // Adds `text` to the history and asks for an answer, each message of which
   // goes to `on_response`; an error from it ends the turn. CANCELLED after
@@ -36,6 +41,7 @@ class Conversation {
  private:
   Client* const client_;
   const v1::GenerateRequest parameters_;
+  std::string role_;
 };
 
 }  // namespace mneme::client

@@ -379,6 +379,9 @@ void AddChat(CLI::App* app, Command* command) {
       ->allow_extra_args(false);
   sub->add_flag("--ignore-eos", args->ignore_eos,
                 "Go on after the model's end-of-text token");
+  sub->add_flag("--turns", args->turns,
+                "Each line is a turn of the user's, set apart from the answers "
+                "as the model's chat template has it; else lines are text");
   sub->callback(
       [=] { *command = [=](const Cli& cli) { return RunChat(cli, *args); }; });
 }

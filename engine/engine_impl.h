@@ -119,11 +119,11 @@ class EngineImpl final : public Engine {
   // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
   // `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
-                         const std::shared_ptr<Task>& task, std::string prompt,
+                         const std::shared_ptr<Task>& task, Prompt prompt,
                          int64_t scratch_bytes = 0, KeptReply kept = {});
   void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
                    const SessionState& state, int64_t next_offset,
-                   std::string_view pending);
+                   const InputQueue& pending);
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
 

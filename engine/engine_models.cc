@@ -148,7 +148,11 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.segment_tokens = model.segment_tokens();
   info.token_limit = model.config().token_limit();
   info.state_parts = StateParts(model.layout()->spec());
-  info.bos_token = config.bos_token;
+  if (served.chat != nullptr) {
+    info.chat_template = std::string(served.chat->kind());
+  }
+  info.bos_token =
+      served.tokenizer != nullptr ? served.tokenizer->bos() : config.bos_token;
   info.eos_tokens = config.eos_tokens;
   info.load_time = served.load_time;
   info.sessions = sessions_.CountOf(served);

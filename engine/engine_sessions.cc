@@ -73,7 +73,7 @@ absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
                      .observer = observer_},
       [this](const Session& from, const std::shared_ptr<Task>& task,
              const SessionState& from_state, int64_t next_offset,
-             std::string_view pending) {
+             const InputQueue& pending) {
         StartOnCopy(from, task, from_state, next_offset, pending);
       });
   MNEME_RETURN_IF_ERROR(sessions_.Insert(session));

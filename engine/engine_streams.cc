@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
 
 absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
                                    const std::shared_ptr<Task>& task,
-                                   std::string prompt, int64_t scratch_bytes,
+                                   Prompt prompt, int64_t scratch_bytes,
                                    KeptReply kept) {
   const int64_t copy_bytes =
       task->commits() ? 0 : session->model().layout()->state_bytes();
@@ -65,7 +65,7 @@ absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
 void EngineImpl::StartOnCopy(const Session& session,
                              const std::shared_ptr<Task>& task,
                              const SessionState& state, int64_t next_offset,
-                             std::string_view pending) {
+                             const InputQueue& pending) {
   auto lane =
       std::make_shared<CopyLane>(session.served_ptr(), session.unit(),
                                  next_offset, pending, state.Clone(), task);
@@ -124,11 +124,11 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
       .clock = clock_,
       .observer = observer_,
       .on_unread_end = [this](const Task& task) { tasks_.Remove(task); }};
-  std::string prompt;
+  Prompt prompt{.role = options.role, .asks = true};
   if (options.prompt.has_value()) {
     MNEME_RETURN_IF_ERROR(
         served.CheckInput(session->unit(), *options.prompt, "prompt"));
-    prompt = PayloadBytes(*options.prompt);
+    prompt.bytes = PayloadBytes(*options.prompt);
   }
   if (options.sampling.seed.has_value()) {
     setup.seed = *options.sampling.seed;
@@ -184,7 +184,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
                          .clock = clock_,
                          .observer = observer_},
       listener);
-  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, "")));
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, {})));
   return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
 }
 
@@ -210,7 +210,7 @@ absl::Status EngineImpl::StartSegmentCommit(
         tasks_.Remove(ended);
         done(std::move(outcome));
       });
-  return Rejected(served.name, StartTask(session, task, ""));
+  return Rejected(served.name, StartTask(session, task, {}));
 }
 
 void EngineImpl::CommitSegment(

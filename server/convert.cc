@@ -243,6 +243,7 @@ v1::Model ToProto(const ModelInfo& model) {
     to.set_layers(static_cast<int32_t>(part.layers));
   }
   out.set_tokenizer(model.tokenizer);
+  out.set_chat_template(model.chat_template);
   if (model.bos_token.has_value()) out.set_bos_token(*model.bos_token);
   for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);
   *out.mutable_load_time() = ToTimestamp(model.load_time);
@@ -351,6 +352,8 @@ absl::StatusOr<AppendStream::Segment> FromProto(
       return BadField("segment.payload", "found none, wanted text or tokens");
   }
   if (segment->has_crc32c()) out.crc32c = segment->crc32c();
+  out.role = std::move(*segment->mutable_role());
+  out.end_of_turn = segment->end_of_turn();
   return out;
 }
 
@@ -392,6 +395,7 @@ absl::StatusOr<GenerateOptions> FromProto(const v1::GenerateRequest& request) {
     case v1::GenerateRequest::PROMPT_NOT_SET:
       break;
   }
+  options.role = request.role();
   options.max_tokens =
       request.max_tokens() == 0 ? kDefaultMaxTokens : request.max_tokens();
   options.sampling = FromProto(request.sampling());

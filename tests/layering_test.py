@@ -53,6 +53,8 @@ THIRD_PARTY = {
     "oneDNN": (r"(oneapi/)?dnnl|oneapi/", r"DNNL::|dnnl", ["engine/ops/cpu", "tests/bench"]),
     "Highway": (r"hwy/", r"PkgConfig::HWY|hwy", ["engine/ops/cpu", "tests/ops"]),
     "CUDA": (r"cuda|cublas|cutlass/|cub/|thrust/|nv(rtc|ToolsExt)", r"CUDA::", ["engine/ops/cuda"]),
+    "ICU": (r"unicode/", r"PkgConfig::ICU|ICU::", ["engine/text"]),
+    "PCRE2": (r"pcre2", r"PkgConfig::PCRE2|pcre2", ["engine/text"]),
     "CLI11": (r"CLI/", r"CLI11::", ["server", "client", "tools", "tests/bench"]),
 }
 # The tests of an engine library stand where the engine stands.

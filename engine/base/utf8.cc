@@ -59,4 +59,25 @@ Utf8Prefix WholeUtf8Chars(std::string_view text) {
   return prefix;
 }
 
+void AppendUtf8(char32_t code_point, std::string& text) {
+  const auto continuation = [&](int shift) {
+    text += static_cast<char>(0x80 | (code_point >> shift & 0x3f));
+  };
+  if (code_point < 0x80) {
+    text += static_cast<char>(code_point);
+  } else if (code_point < 0x800) {
+    text += static_cast<char>(0xc0 | code_point >> 6);
+    continuation(0);
+  } else if (code_point < 0x10000) {
+    text += static_cast<char>(0xe0 | code_point >> 12);
+    continuation(6);
+    continuation(0);
+  } else {
+    text += static_cast<char>(0xf0 | code_point >> 18);
+    continuation(12);
+    continuation(6);
+    continuation(0);
+  }
+}
+
 }  // namespace mneme

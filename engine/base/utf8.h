@@ -3,6 +3,7 @@
 #define MNEME_ENGINE_BASE_UTF8_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace mneme {
@@ -37,6 +38,9 @@ struct Utf8Prefix {
   bool cut = false;
 };
 Utf8Prefix WholeUtf8Chars(std::string_view text);
+
+// REQUIRES: `code_point` is a character: no surrogate, at most U+10FFFF.
+void AppendUtf8(char32_t code_point, std::string& text);
 
 }  // namespace mneme
 

@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {

@@ -2,9 +2,7 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -15,12 +13,12 @@
 #include "engine/base/sha256.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/families/family.h"
+#include "engine/model/tokenizer_file.h"
 
 namespace mneme {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
-constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 
 }  // namespace
 
@@ -29,11 +27,7 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory,
   MNEME_ASSIGN_OR_RETURN(
       const std::string text,
       ReadSmallFile(directory + "/config.json", kMaxConfigBytes));
-  std::error_code error;
-  const bool sentencepiece =
-      std::filesystem::exists(directory + "/tokenizer.model", error);
-  return ParseModelConfig(text, sentencepiece ? "sentencepiece" : "none",
-                          settings);
+  return ParseModelConfig(text, DefaultTokenizer(directory), settings);
 }
 
 namespace {
@@ -70,11 +64,9 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
   model->options_ = options;
   model->backend_ = backend;
   model->config_ = std::move(config);
-  if (model->config_.tokenizer == "sentencepiece") {
-    MNEME_ASSIGN_OR_RETURN(
-        model->tokenizer_file_,
-        ReadSmallFile(directory + "/tokenizer.model", kMaxTokenizerBytes));
-  }
+  MNEME_ASSIGN_OR_RETURN(
+      model->tokenizer_file_,
+      ReadTokenizerFile(directory, model->config_.tokenizer));
   MNEME_ASSIGN_OR_RETURN(Weights weights, Weights::Open(directory));
   MNEME_RETURN_IF_ERROR(
       model->TakeWeights(weights, preparer != nullptr ? *preparer : *backend));

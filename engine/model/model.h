@@ -85,7 +85,8 @@ class Model {
                                     Preparer& preparer);
 
   const ModelConfig& config() const { return config_; }
-  // The contents of tokenizer.model, if that is the model's tokenizer.
+  // The contents of the file that the model's tokenizer is made from; empty if
+  // it has none.
   const std::string& tokenizer_file() const { return tokenizer_file_; }
   // SHA-256 over config, tokenizer, weights and the form of the state: 64 hex
   // digits.

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/config_keys.h"
 #include "engine/model/families/family.h"
-#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {
@@ -32,7 +32,15 @@ absl::StatusOr<const Family*> FamilyOf(const json& object) {
 absl::Status ReadTokens(std::string_view default_tokenizer, KeyReader& keys,
                         ModelConfig& config) {
   config.tokenizer = keys.Choice(
-      "tokenizer", {"none", "bytes", "sentencepiece"}, default_tokenizer);
+      "tokenizer", {"none", "bytes", "sentencepiece", "huggingface", "words"},
+      default_tokenizer);
+  if (config.tokenizer == "words") keys.Bool("lower_case", config.lower_case);
+  const std::string chat_template = keys.Choice(
+      "chat_template",
+      {"default", "plain", "chatml", "llama3", "mistral", "tokens"});
+  if (chat_template != "default") config.chat_template = chat_template;
+  keys.TokenId("user_token_id", config.user_token);
+  keys.TokenId("assistant_token_id", config.assistant_token);
   std::vector<int32_t> bos;
   if (config.bos_token.has_value()) bos.push_back(*config.bos_token);
   if (config.tokenizer == "bytes") {  // the families' defaults are bytes there
@@ -142,7 +150,14 @@ std::string ToConfigJson(const ModelConfig& config) {
               {"bos_token_id", nullptr},
               {"eos_token_id", config.eos_tokens},
               {"tokenizer", config.tokenizer}};
+  if (config.tokenizer == "words") out["lower_case"] = config.lower_case;
   if (config.bos_token.has_value()) out["bos_token_id"] = *config.bos_token;
+  if (!config.chat_template.empty())
+    out["chat_template"] = config.chat_template;
+  if (config.user_token.has_value()) out["user_token_id"] = *config.user_token;
+  if (config.assistant_token.has_value()) {
+    out["assistant_token_id"] = *config.assistant_token;
+  }
   out.update(FamilyOf(config).to_json(config));
   return out.dump(2) + "\n";
 }

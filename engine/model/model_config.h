@@ -167,10 +167,13 @@ struct ModelConfig {
   RelativeAttentionConfig relative;
   absl::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
-  // That begin what a user says and what the model answers.
+  std::string tokenizer = "none";  // or as Tokenizer::kind says
+  bool lower_case = false;         // "words": text is made so before
+  // As ChatTemplate::kind says; empty: the vocabulary's default.
+  std::string chat_template;
+  // Of the chat template "tokens".
   absl::optional<int32_t> user_token;
   absl::optional<int32_t> assistant_token;
-  std::string tokenizer = "none";  // or "bytes", "sentencepiece"
 
   // The same settings in one form, whatever the file's spelling: what the
   // fingerprint covers.

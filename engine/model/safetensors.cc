@@ -17,8 +17,8 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/coding.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/json_text.h"
 
 namespace mneme {
 namespace {

@@ -11,28 +11,25 @@ void CopyLane::Sink::RecordToken(int32_t, std::string_view bytes) {
 }
 
 CopyLane::CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
-                   int64_t next_offset, std::string_view pending,
+                   int64_t next_offset, const InputQueue& pending,
                    absl::StatusOr<std::unique_ptr<SessionState>> state,
                    std::shared_ptr<Task> task)
     : model_(std::move(model)),
       state_(std::move(state)),
       task_(std::move(task)),
       sink_(unit, next_offset),
-      input_(model_.get(), unit) {
+      input_(pending) {
+  input_.Reserve(0);
   task_->Begin();
-  const std::string prompt = task_->TakePrompt();
-  sink_.Skip(static_cast<int64_t>(prompt.size()) / UnitBytes(unit));
-  input_.Append(pending);
+  const Prompt prompt = task_->TakePrompt();
+  sink_.Skip(static_cast<int64_t>(prompt.bytes.size()) / UnitBytes(unit));
+  input_.AppendPrompt(prompt);
   // The history may have grown since the prompt was taken.
   if (state_.ok()) {
     const absl::Status status =
-        input_.CheckLimit(prompt, "prompt", (*state_)->position());
-    if (!status.ok()) {
-      task_->Abort(status);
-      return;
-    }
+        input_.CheckLimit("prompt", (*state_)->position());
+    if (!status.ok()) task_->Abort(status);
   }
-  input_.Append(prompt);
 }
 
 bool CopyLane::PullInput() {

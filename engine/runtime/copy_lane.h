@@ -18,9 +18,9 @@ namespace mneme {
 // scheduler alone; the task keeps it alive until it is done.
 class CopyLane final : public Lane {
  public:
-  // `pending`: text of the session's that no state holds yet.
+  // `pending`: the session's queue, with what no state holds yet.
   CopyLane(std::shared_ptr<const ServedModel> model, SessionUnit unit,
-           int64_t next_offset, std::string_view pending,
+           int64_t next_offset, const InputQueue& pending,
            absl::StatusOr<std::unique_ptr<SessionState>> state,
            std::shared_ptr<Task> task);
 

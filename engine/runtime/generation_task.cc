@@ -129,7 +129,7 @@ bool GenerationTask::IsStop(int32_t token) const {
     return std::find(ids.begin(), ids.end(), token) != ids.end();
   };
   if (is(options_.stop_tokens)) return true;
-  return !options_.ignore_eos && is(setup_.model->model->config().eos_tokens);
+  return !options_.ignore_eos && setup_.model->Ends(token);
 }
 
 bool GenerationTask::Show(std::string_view text) {

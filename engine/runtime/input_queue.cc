@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/coding.h"
 #include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 
 namespace mneme {
@@ -36,9 +37,101 @@ void InputQueue::Append(std::string_view bytes) {
 
 void InputQueue::Clear() {
   bytes_.Clear();
+  marks_.clear();
+  template_bytes_ = 0;
+  place_ = {};
+  after_control_ = false;
   tokens_.clear();
   next_ = 0;
   idle_ = true;
+}
+
+void InputQueue::Put(const std::vector<ChatPiece>& pieces) {
+  for (const ChatPiece& piece : pieces) {
+    if (!piece.token.has_value() && piece.text.empty()) continue;
+    const auto text_bytes = static_cast<int64_t>(piece.text.size());
+    marks_.push_back({.at = taken_bytes_ + bytes_.size(),
+                      .text_bytes = text_bytes,
+                      .token = piece.token});
+    template_bytes_ += text_bytes;
+    Append(piece.text);
+    idle_ = false;
+  }
+}
+
+void InputQueue::BeginTurn(std::string_view role) {
+  if (chat() == nullptr || role.empty()) return;
+  if (place_.open && !place_.ended && place_.role == role) return;
+  std::vector<ChatPiece> pieces;
+  chat()->BeginTurn(role, place_, pieces);
+  Put(pieces);
+}
+
+void InputQueue::EndTurn() {
+  if (chat() == nullptr) return;
+  std::vector<ChatPiece> pieces;
+  chat()->EndTurn(place_, pieces);
+  Put(pieces);
+}
+
+void InputQueue::AppendPrompt(const Prompt& prompt) {
+  BeginTurn(prompt.role);
+  Append(prompt.bytes);
+  if (!prompt.role.empty()) EndTurn();
+  const bool conversation = !place_.role.empty();
+  if (!prompt.asks || !conversation || chat() == nullptr) return;
+  if (place_.open && !place_.ended && place_.role == kAssistantRole) return;
+  std::vector<ChatPiece> pieces;
+  chat()->BeginReply(place_, pieces);
+  Put(pieces);
+}
+
+void InputQueue::NoteSaid(int32_t token) {
+  if (chat() != nullptr) chat()->NoteSaid(token, place_);
+}
+
+const InputQueue::Mark* InputQueue::FirstToken() const {
+  for (const Mark& mark : marks_) {
+    if (mark.token.has_value()) return &mark;
+  }
+  return nullptr;
+}
+
+void InputQueue::Take(int64_t bytes) {
+  taken_.clear();
+  const std::string_view front = bytes_.bytes().substr(0, bytes);
+  int64_t at = 0;
+  while (at < bytes && !marks_.empty()) {
+    Mark& mark = marks_.front();
+    const int64_t begin = std::min(mark.at - taken_bytes_, bytes);
+    taken_ += front.substr(at, begin - at);
+    at = begin;
+    if (at == bytes || mark.token.has_value()) break;
+    const int64_t here = std::min(mark.text_bytes, bytes - at);
+    template_bytes_ -= here;
+    at += here;
+    mark.at += here;
+    mark.text_bytes -= here;
+    if (mark.text_bytes > 0) break;
+    marks_.pop_front();
+  }
+  taken_ += front.substr(at);
+  bytes_.Consume(bytes);
+  taken_bytes_ += bytes;
+}
+
+bool InputQueue::Encode(bool begins, bool ends) {
+  tokens_.clear();
+  next_ = 0;
+  const Mark* const mark = FirstToken();
+  const int64_t bytes =
+      mark != nullptr ? mark->at - taken_bytes_ : bytes_.size();
+  model_->tokenizer->EncodeFront(bytes_.bytes().substr(0, bytes),
+                                 {.begins = begins,
+                                  .ends = ends || mark != nullptr,
+                                  .after_control = after_control_},
+                                 kTokensAtATime, tokens_);
+  return !tokens_.empty();
 }
 
 absl::optional<InputQueue::Token> InputQueue::Next(bool begins, bool ends) {
@@ -51,23 +144,24 @@ absl::optional<InputQueue::Token> InputQueue::Next(bool begins, bool ends) {
     bytes_.Consume(4);
     return Token{static_cast<int32_t>(DecodeFixed32(taken_.data())), taken_};
   }
-  if (next_ == tokens_.size()) {
-    tokens_.clear();
-    next_ = 0;
-    model_->tokenizer->EncodeFront(bytes_.bytes(),
-                                   {.begins = begins, .ends = ends},
-                                   kTokensAtATime, tokens_);
-    if (tokens_.empty()) {
-      idle_ = true;
-      bytes_.Trim();
-      if (tokens_.capacity() > 2 * kTokensAtATime) tokens_ = {};
-      return absl::nullopt;
-    }
+  if (next_ < tokens_.size() || Encode(begins, ends)) {
+    const TextToken& token = tokens_[next_++];
+    Take(token.bytes);
+    after_control_ = false;
+    return Token{token.id, taken_};
   }
-  const TextToken& token = tokens_[next_++];
-  taken_ = bytes_.bytes().substr(0, token.bytes);
-  bytes_.Consume(token.bytes);
-  return Token{token.id, taken_};
+  if (const Mark* const mark = FirstToken(); mark != nullptr) {
+    // Text before it that no token stands for, white space, goes with it.
+    const int32_t id = *mark->token;
+    Take(mark->at - taken_bytes_);
+    marks_.pop_front();
+    after_control_ = true;
+    return Token{id, taken_};
+  }
+  idle_ = true;
+  bytes_.Trim();
+  if (tokens_.capacity() > 2 * kTokensAtATime) tokens_ = {};
+  return absl::nullopt;
 }
 
 absl::Status InputQueue::CheckText(std::string_view text,
@@ -101,25 +195,22 @@ absl::Status InputQueue::CheckText(std::string_view text,
                           " at byte ", offset + at, ", wanted UTF-8"));
 }
 
-absl::Status InputQueue::CheckLimit(std::string_view text,
-                                    const std::string& what,
+absl::Status InputQueue::CheckLimit(const std::string& what,
                                     int64_t position) const {
+  if (!limited()) return absl::OkStatus();
   const int64_t limit = model_->model->config().token_limit();
-  if (limit == 0) return absl::OkStatus();
-  const std::string all =
-      absl::StrCat(std::string(bytes_.bytes()), std::string(text));
-  int64_t tokens = static_cast<int64_t>(all.size()) / 4;
-  if (unit_ == SessionUnit::kText) {
-    std::vector<TextToken> encoded;
-    const int64_t taken = model_->tokenizer->EncodeFront(
-        all, {.begins = model_->TextBegins(position), .ends = true},
-        static_cast<size_t>(limit + 1), encoded);
+  InputQueue trial = *this;
+  for (int64_t at = position; at <= limit; ++at) {
+    const bool begins = unit_ == SessionUnit::kText && model_->TextBegins(at);
+    if (trial.Next(begins, /*ends=*/true).has_value()) continue;
     // A character that is cut off becomes a token too, once it is whole.
-    tokens = static_cast<int64_t>(encoded.size()) +
-             (taken < static_cast<int64_t>(all.size()) ? 1 : 0);
+    if (at < limit || trial.bytes_.empty()) return absl::OkStatus();
   }
-  if (position + tokens <= limit) return absl::OkStatus();
   return TokenLimit(*model_, what, position);
+}
+
+bool InputQueue::limited() const {
+  return model_->model->config().token_limit() > 0;
 }
 
 absl::Status TokenLimit(const ServedModel& model, const std::string& what,
@@ -134,6 +225,42 @@ absl::Status TokenLimit(const ServedModel& model, const std::string& what,
       {.reason = "TOKEN_LIMIT",
        .metadata = {{"limit", absl::StrCat(limit)},
                     {"position", absl::StrCat(position)}}});
+}
+
+absl::Status InputQueue::CheckTurn(std::string_view text, std::string_view role,
+                                   bool end_of_turn,
+                                   const std::string& message) const {
+  if (chat() == nullptr) return absl::OkStatus();
+  if (!role.empty()) {
+    const absl::Status status = chat()->CheckRole(role);
+    if (!status.ok()) {
+      return BadField(message + "role", std::string(status.message()));
+    }
+    const bool same = place_.open && !place_.ended && place_.role == role;
+    if (!same && cut()) {
+      return BadField(message + "role",
+                      "found a turn that begins inside a character, wanted the "
+                      "character's end before it");
+    }
+  }
+  const bool ends = end_of_turn && (place_.open || !role.empty());
+  if (!ends || !model_->tokenizer->utf8()) return absl::OkStatus();
+  const std::string_view before = bytes_.bytes();
+  const size_t last = std::min<size_t>(before.size(), kMaxUtf8Bytes - 1);
+  const std::string joined = absl::StrCat(
+      std::string(before.substr(before.size() - last)),
+      std::string(text.substr(text.size() -
+                              std::min<size_t>(text.size(), kMaxUtf8Bytes))));
+  if (CutOff(text.size() < kMaxUtf8Bytes ? joined : text).empty()) {
+    return absl::OkStatus();
+  }
+  return BadField(message + "end_of_turn",
+                  "found a turn that ends inside a character, wanted UTF-8");
+}
+
+absl::Status InputQueue::CheckPrompt(const Prompt& prompt) const {
+  MNEME_RETURN_IF_ERROR(CheckText(prompt.bytes, "prompt"));
+  return CheckTurn(prompt.bytes, prompt.role, !prompt.role.empty(), "");
 }
 
 bool InputQueue::cut() const {

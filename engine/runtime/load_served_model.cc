@@ -51,7 +51,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> LoadServedModel(
   MNEME_ASSIGN_OR_RETURN(
       served->model,
       Model::Load(directory, {.settings = settings}, &backend, &preparer));
-  MNEME_ASSIGN_OR_RETURN(served->tokenizer, MakeTokenizer(*served->model));
+  MNEME_RETURN_IF_ERROR(AddTokenizer(*served));
   served->load_time = clock.Now();
   MNEME_RETURN_IF_ERROR(scheduler.AddModel(name, served->model));
   return served;

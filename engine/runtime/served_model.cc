@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/runtime/served_model.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
+#include "engine/text/huggingface_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
+#include "engine/text/word_tokenizer.h"
 
 namespace mneme {
 namespace {
@@ -49,6 +52,12 @@ absl::Status ServedModel::CheckInput(SessionUnit unit, const Payload& payload,
   if (text != nullptr) return absl::OkStatus();
   return CheckTokens(std::get<std::vector<int32_t>>(payload),
                      model->config().vocab_size, what + ": ");
+}
+
+bool ServedModel::Ends(int32_t token) const {
+  const std::vector<int32_t>& eos = model->config().eos_tokens;
+  return std::find(eos.begin(), eos.end(), token) != eos.end() ||
+         (chat != nullptr && chat->end() == token);
 }
 
 absl::StatusOr<std::vector<TextToken>> ServedModel::Tokenize(
@@ -95,12 +104,35 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
   const ModelConfig& config = model.config();
   const VocabularyOptions options{.vocab_size = config.vocab_size,
                                   .bos = config.bos_token,
-                                  .eos = config.eos_tokens};
+                                  .eos = config.eos_tokens,
+                                  .lower_case = config.lower_case};
   if (config.tokenizer == "bytes") return MakeByteTokenizer(options);
   if (config.tokenizer == "sentencepiece") {
     return MakeSentencePieceTokenizer(model.tokenizer_file(), options);
   }
+  if (config.tokenizer == "huggingface") {
+    return MakeHuggingFaceTokenizer(model.tokenizer_file(), options);
+  }
+  if (config.tokenizer == "words") {
+    return MakeWordTokenizer(model.tokenizer_file(), options);
+  }
   return nullptr;
+}
+
+absl::Status AddTokenizer(ServedModel& served) {
+  MNEME_ASSIGN_OR_RETURN(served.tokenizer, MakeTokenizer(*served.model));
+  if (served.tokenizer == nullptr) return absl::OkStatus();
+  const ModelConfig& config = served.model->config();
+  MNEME_ASSIGN_OR_RETURN(served.chat,
+                         MakeChatTemplate(config.chat_template,
+                                          {.user = config.user_token,
+                                           .assistant = config.assistant_token},
+                                          *served.tokenizer));
+  const absl::Span<const uint8_t> sayable = served.tokenizer->sayable();
+  served.text_sayable.assign(sayable.begin(), sayable.end());
+  const absl::optional<int32_t> end = served.chat->end();
+  if (end.has_value()) served.text_sayable[*end] = 1;
+  return absl::OkStatus();
 }
 
 }  // namespace mneme

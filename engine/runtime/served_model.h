@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "engine/model/model.h"
 #include "engine/runtime/types.h"
+#include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
 namespace mneme {
@@ -22,6 +23,8 @@ struct ServedModel {
   std::string name;
   std::shared_ptr<const Model> model;
   std::unique_ptr<const Tokenizer> tokenizer;  // null: token sessions only
+  std::unique_ptr<const ChatTemplate> chat;    // null: without a tokenizer
+  std::vector<uint8_t> text_sayable;           // see sayable
   absl::Time load_time;
 
   // Whether the text of a history with so many tokens has yet to begin.
@@ -31,9 +34,13 @@ struct ServedModel {
 
   // The token ids that a model may say; empty: all.
   absl::Span<const uint8_t> sayable(SessionUnit unit) const {
-    return unit == SessionUnit::kText ? tokenizer->sayable()
-                                      : absl::Span<const uint8_t>();
+    if (unit != SessionUnit::kText) return {};
+    return text_sayable.empty() ? tokenizer->sayable() : text_sayable;
   }
+
+  // Whether a text ends with `token`: where the config says so, or where a turn
+  // of a conversation does.
+  bool Ends(int32_t token) const;
 
   // Whether `payload` can be input of a session of `unit`. Errors name `what`:
   // FAILED_PRECONDITION (WRONG_UNIT) for a payload of the other unit,
@@ -54,9 +61,13 @@ struct ServedModel {
 };
 
 // The tokenizer that the model's config names; null if none. Errors as
-// MakeSentencePieceTokenizer.
+// MakeSentencePieceTokenizer, MakeHuggingFaceTokenizer and MakeWordTokenizer.
 absl::StatusOr<std::unique_ptr<const Tokenizer>> MakeTokenizer(
     const Model& model);
+
+// Gives a model its tokenizer, and what comes with it. Errors as MakeTokenizer
+// and MakeChatTemplate. REQUIRES: served.model.
+absl::Status AddTokenizer(ServedModel& served);
 
 }  // namespace mneme
 

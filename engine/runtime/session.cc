@@ -50,6 +50,7 @@ class Session::Sink final : public HistorySink {
       ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (session_.unit() == SessionUnit::kText) {
       session_.history_.Add(bytes);
+      session_.input_.NoteSaid(token);
     } else {
       session_.history_.Add(TokenBytes({token}));
     }
@@ -338,15 +339,18 @@ Demand Session::PlanLocked(int64_t& absorbed, bool& progress,
     if (!task->commits()) {
       tasks_.pop_front();
       copies_.push_back(task);
-      start_on_copy_(*this, task, state, history_.next_offset(),
-                     input_.bytes());
+      start_on_copy_(*this, task, state, history_.next_offset(), input_);
       progress = true;  // the writer waited for it
       continue;
     }
     if (!asking_) {
       asking_ = true;
       task->Begin();
-      Accept(task->TakePrompt());
+      const Prompt prompt = task->TakePrompt();
+      history_.Add(prompt.bytes);
+      input_.AppendPrompt(prompt);
+      update_time_ = setup_.clock->Now();
+      stalled_ = false;
       continue;
     }
     const Demand demand = task->Plan(state, sink);
@@ -451,15 +455,19 @@ absl::optional<KeptReply> Session::FindReply(
   return kept_;
 }
 
-absl::Status Session::AddTask(std::shared_ptr<Task> task, std::string prompt,
+absl::Status Session::AddTask(std::shared_ptr<Task> task, Prompt prompt,
                               KeptReply kept) {
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(CheckAlive());
   if (Keeps(kept.request_id)) {
     return absl::AlreadyExistsError("the answer to the request_id is kept");
   }
-  MNEME_RETURN_IF_ERROR(input_.CheckText(prompt, "prompt"));
-  MNEME_RETURN_IF_ERROR(input_.CheckLimit(prompt, "prompt", position_));
+  MNEME_RETURN_IF_ERROR(input_.CheckPrompt(prompt));
+  if (input_.limited()) {
+    InputQueue trial = input_;
+    trial.AppendPrompt(prompt);
+    MNEME_RETURN_IF_ERROR(trial.CheckLimit("prompt", position_));
+  }
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
     const std::string busy = BusyName(writing->activity());

@@ -87,7 +87,7 @@ class Session final : public Lane {
   using StartOnCopy = std::function<void(
       const Session& session, const std::shared_ptr<Task>& task,
       const SessionState& state, int64_t next_offset,
-      std::string_view pending)>;
+      const InputQueue& pending)>;
 
   Session(Setup setup, StartOnCopy start_on_copy);
   ~Session() override;
@@ -150,13 +150,13 @@ class Session final : public Lane {
   absl::Status WriterStatus(const SessionWriter& writer) const;
   AppendProgress Progress(const SessionWriter& writer) const;
 
-  // Puts `task` behind what waits, after `prompt`: checked input, as it is to
-  // the history. The position and the offset where its output will begin are
-  // not known yet. If `kept` has a request id, it is kept from now on instead
-  // of what was. ABORTED (SESSION_BUSY) if it commits and another that commits
-  // is there; RESOURCE_EXHAUSTED (QUEUE_FULL); INVALID_ARGUMENT;
-  // ALREADY_EXISTS if the answer to that request id is kept.
-  absl::Status AddTask(std::shared_ptr<Task> task, std::string prompt,
+  // Puts `task` behind what waits, after `prompt`, checked input. The position
+  // and the offset where its output will begin are not known yet. If `kept` has
+  // a request id, it is kept from now on instead of what was. ABORTED
+  // (SESSION_BUSY) if it commits and another that commits is there;
+  // RESOURCE_EXHAUSTED (QUEUE_FULL); INVALID_ARGUMENT; ALREADY_EXISTS if the
+  // answer to that request id is kept.
+  absl::Status AddTask(std::shared_ptr<Task> task, Prompt prompt,
                        KeptReply kept = {});
 
   // The answer that is kept, if it is to `request_id`.

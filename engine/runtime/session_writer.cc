@@ -74,7 +74,7 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
 
 bool Session::HasRoomFor(int64_t bytes) const {
   return tasks_.empty() &&
-         (input_.idle() || input_.size() + bytes <= kMaxInflightBytes);
+         (input_.idle() || input_.held_bytes() + bytes <= kMaxInflightBytes);
 }
 
 void Session::Accept(std::string_view bytes) {
@@ -192,12 +192,23 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
-  if (const absl::Status status = input_.CheckLimit(
-          added, absl::StrCat("segment at offset ", segment.offset), position_);
+  if (const absl::Status status = input_.CheckTurn(
+          added, segment.role, segment.end_of_turn, "segment.");
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
+  if (input_.limited()) {
+    InputQueue trial = input_;
+    trial.BeginTurn(segment.role);
+    trial.Append(added);
+    if (segment.end_of_turn) trial.EndTurn();
+    const absl::Status status = trial.CheckLimit(
+        absl::StrCat("segment at offset ", segment.offset), position_);
+    if (!status.ok()) return rejected(SegmentResult::kRejected, status);
+  }
+  input_.BeginTurn(segment.role);
   Accept(added);
+  if (segment.end_of_turn) input_.EndTurn();
   observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
   return taken;
 }

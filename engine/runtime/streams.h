@@ -13,6 +13,7 @@
 #define MNEME_ENGINE_RUNTIME_STREAMS_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -50,6 +51,10 @@ class AppendStream {
     int64_t offset = 0;
     Payload payload;
     absl::optional<uint32_t> crc32c;
+    // Text sessions: whose turn it is, and whether that ends with it. What a
+    // model's chat template puts between turns has no offsets.
+    std::string role;  // empty: that of the turn that is open, or nobody's
+    bool end_of_turn = false;
   };
   struct Taken {
     Offer offer = Offer::kTaken;

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/base/byte_budget.h"
+#include "engine/runtime/input_queue.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/types.h"
 #include "engine/state/session_state.h"
@@ -71,11 +72,11 @@ class Task {
     reservation_ = std::move(reservation);
   }
 
-  // Input that comes before it, in the form in which a history counts it.
-  // Its lane takes it when the task's turn has come, and says how many tokens
-  // it became, those of text that was pending included.
-  void SetPrompt(std::string prompt) { prompt_ = std::move(prompt); }
-  std::string TakePrompt() { return std::exchange(prompt_, {}); }
+  // Input that comes before it. Its lane takes it when the task's turn has
+  // come, and says how many tokens it became, those of text that was pending
+  // included.
+  void SetPrompt(Prompt prompt) { prompt_ = std::move(prompt); }
+  Prompt TakePrompt() { return std::exchange(prompt_, {}); }
   void CountPromptTokens(int64_t tokens) { prompt_tokens_ += tokens; }
   int64_t prompt_tokens() const { return prompt_tokens_; }
 
@@ -118,7 +119,7 @@ class Task {
   AbortIf abort_if_ ABSL_GUARDED_BY(lane_mutex_) = AbortIf::kAny;
   std::atomic<bool> is_aborted_ = false;
   ByteBudget::Reservation reservation_;
-  std::string prompt_;
+  Prompt prompt_;
   int64_t prompt_tokens_ = 0;
 };
 

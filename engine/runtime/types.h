@@ -67,7 +67,8 @@ struct ModelInfo {
   std::string fingerprint;          // 64 hex digits
   std::string kind;                 // config.json's model_type
   std::vector<std::string> mixers;  // kinds in use, each once
-  std::string tokenizer;            // "bytes", "sentencepiece" or "none"
+  std::string chat_template;        // as ChatTemplate::kind says; or empty
+  std::string tokenizer;            // as Tokenizer::kind says, or "none"
   std::string arithmetic_level;     // see Backend::arithmetic_level
   int64_t parameters = 0;
   int64_t layers = 0;
@@ -197,6 +198,8 @@ struct GenerateOptions {
   bool logprobs = false;
   int64_t top_logprobs = 0;
   bool commit = true;  // false: on a copy of the state, which is thrown away
+  // Text sessions: the prompt is a whole turn of this one's; empty: it is not.
+  std::string role;
 
   // If set, and the session's last generation under a request id is of this
   // one: attaches to it, running or ended, and begins nothing. Wants commit.

@@ -46,6 +46,15 @@ class SentencePieceTokenizer final : public Tokenizer {
   absl::optional<int32_t> bos() const override { return options_.bos; }
   absl::Span<const int32_t> eos() const override { return options_.eos; }
   absl::Span<const uint8_t> sayable() const override { return sayable_; }
+  absl::optional<int32_t> ControlToken(std::string_view name) const override {
+    for (size_t id = 0; id < model_.pieces.size(); ++id) {
+      const SentencePieceModel::Piece& piece = model_.pieces[id];
+      if (piece.type == Type::kControl && piece.text == name) {
+        return static_cast<int32_t>(id);
+      }
+    }
+    return absl::nullopt;
+  }
 
  private:
   static uint64_t PairKey(char32_t left, char32_t right) {
@@ -145,7 +154,9 @@ int64_t SentencePieceTokenizer::EncodeFront(
     const absl::optional<int64_t> end = RunEnd(rest, place.ends);
     if (!end.has_value()) break;
     EncodeRun(rest.substr(0, *end),
-              model_.add_dummy_prefix && place.begins && taken == 0, tokens);
+              model_.add_dummy_prefix && taken == 0 &&
+                  (place.begins || place.after_control),
+              tokens);
     taken += *end;
   }
   return taken;

@@ -24,8 +24,9 @@ struct TextToken {
 
 // Where a piece of text stands.
 struct TextPlace {
-  bool begins = false;  // no text comes before it
-  bool ends = false;    // none follows it, as far as its tokens go
+  bool begins = false;         // no text comes before it
+  bool ends = false;           // none follows it, as far as its tokens go
+  bool after_control = false;  // a control token stands right before it
 };
 
 // Turns text into tokens and back. Immutable and thread-safe.
@@ -36,7 +37,7 @@ class Tokenizer {
 
   virtual ~Tokenizer() = default;
 
-  // "bytes", "sentencepiece"
+  // "bytes", "sentencepiece", "huggingface", "words"
   virtual std::string_view kind() const = 0;
 
   // Whether text has to be UTF-8.
@@ -45,7 +46,8 @@ class Tokenizer {
   // Appends tokens of the front of `text` to `tokens`, until they are
   // `enough` or more, or until what is left may still come out otherwise,
   // depending on what follows it. Returns the bytes they stand for. If the text
-  // ends, all of it becomes tokens but for a character that its end cuts off.
+  // ends, all of it becomes tokens but for a character that its end cuts off,
+  // and for white space where that is part of the word behind it.
   //
   // Whoever takes the returned bytes off and calls again, with more text behind
   // the rest as it comes, gets the tokens of the whole, whatever the pieces.
@@ -67,6 +69,13 @@ class Tokenizer {
   // Tokens that end a text.
   virtual absl::Span<const int32_t> eos() const = 0;
 
+  // The control token of that name, which no text becomes; nothing if there is
+  // none.
+  virtual absl::optional<int32_t> ControlToken(
+      std::string_view /*name*/) const {
+    return absl::nullopt;
+  }
+
   // For each token id, 1 if a model may say it: text and end tokens. The rest
   // are rows of the vocabulary that mean nothing, and control tokens.
   virtual absl::Span<const uint8_t> sayable() const = 0;
@@ -77,6 +86,7 @@ struct VocabularyOptions {
   int64_t vocab_size = 256;
   absl::optional<int32_t> bos;
   std::vector<int32_t> eos;
+  bool lower_case = false;  // of words alone: text is made so before
 };
 
 // One token per byte: ids 0 to 255. Ids from 256 to vocab_size - 1 are control

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "engine/base/files.h"
+#include "engine/base/json_text.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/json_text.h"
 #include "engine/tools/parity_case.h"
 
 namespace mneme {

@@ -65,5 +65,18 @@ TEST(Utf8Test, MeasuresThePrefixOfWholeCharacters) {
   EXPECT_EQ(WholeUtf8Chars("").whole_bytes, 0);
 }
 
+TEST(Utf8Test, WhatIsAppendedReadsBack) {
+  for (const char32_t c :
+       {U'\0', U'a', U'\x7f', U'\x80', U'\x7ff', U'\x800', U'\ud7ff', U'\ue000',
+        U'\uffff', U'\U00010000', U'\U0010ffff'}) {
+    std::string text;
+    AppendUtf8(c, text);
+    const Utf8Char read = FirstUtf8Char(text);
+    EXPECT_EQ(read.kind, Kind::kWhole);
+    EXPECT_EQ(read.bytes, static_cast<int64_t>(text.size()));
+    EXPECT_EQ(read.code_point, c);
+  }
+}
+
 }  // namespace
 }  // namespace mneme

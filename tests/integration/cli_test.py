@@ -227,6 +227,14 @@ class CliTest(unittest.TestCase):
         self.assertNotIn(b"> ", said)
         self.assertEqual(self.show(plain)["historyDigest"], self.show(name)["historyDigest"])
 
+    def test_a_chat_in_turns_has_the_template_between_them(self):
+        name, lines = self.create(), self.create()
+        flags = ["--max-tokens", "4", "--temperature", "0", "--ignore-eos"]
+        self.mneme_ok("chat", name, *flags, "--turns", stdin=b"Hello\nBye\n")
+        self.mneme_ok("chat", lines, *flags, stdin=b"Hello\nBye\n")
+        # "user: " and "assistant:" are in the state, and in no offset.
+        self.assertGreater(int(self.show(name)["position"]), int(self.show(lines)["position"]) + 20)
+
     def test_a_chat_makes_its_session_only_when_told(self):
         self.assertIn("SESSION_NOT_FOUND", self.refused(1, "chat", "chat-new", stdin=b"Hi\n"))
         self.mneme_ok("chat", "chat-new", "--create", "--model", "tiny", "--max-tokens", "1",

@@ -758,5 +758,25 @@ TEST(ModelConfigTest, EverySettingChangesTheCanonicalForm) {
   }
 }
 
+TEST(ModelConfigTest, ChatTemplatesAreNamedOrTheVocabularys) {
+  EXPECT_EQ(Parse("")->chat_template, "");
+  EXPECT_EQ(Parse("\"chat_template\": \"default\"")->canonical,
+            Parse("")->canonical);
+  const auto config =
+      Parse("\"chat_template\": \"llama3\", \"user_token_id\": 7");
+  ASSERT_THAT(config, IsOk());
+  EXPECT_EQ(config->chat_template, "llama3");
+  EXPECT_EQ(config->user_token, 7);
+  EXPECT_FALSE(config->assistant_token.has_value());
+  EXPECT_EQ(ParseModelConfig(ToConfigJson(*config))->canonical,
+            config->canonical);
+  EXPECT_THAT(Parse("\"chat_template\": \"alpaca\""),
+              Fails(absl::StatusCode::kInvalidArgument, "\"llama3\""));
+  EXPECT_THAT(Parse("\"vocab_size\": 300, \"assistant_token_id\": 300"),
+              Fails(absl::StatusCode::kInvalidArgument, "below"));
+  EXPECT_THAT(Parse("\"tokenizer\": \"bytes\", \"user_token_id\": 255"),
+              Fails(absl::StatusCode::kInvalidArgument, "256 or above"));
+}
+
 }  // namespace
 }  // namespace mneme

@@ -50,7 +50,7 @@ class FaultTest : public testing::TestWithParam<std::string> {
                        .clock = Clock::Real(),
                        .observer = &observer_},
         [](const Session&, const std::shared_ptr<Task>&, const SessionState&,
-           int64_t, std::string_view) {});
+           int64_t, const InputQueue&) {});
   }
 
   // Appends until all is absorbed, opening again after each failure.
@@ -155,7 +155,7 @@ class SegmentCommitTaskTest : public FaultTest {
           ++outcome->times;
           outcome->commit = std::move(commit);
         });
-    EXPECT_THAT(session.AddTask(task, ""), IsOk());
+    EXPECT_THAT(session.AddTask(task, {}), IsOk());
     return task;
   }
   // Runs the pass that was planned.

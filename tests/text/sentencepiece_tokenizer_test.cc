@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/text/sentencepiece_tokenizer.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -12,10 +11,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "engine/base/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
 #include "tests/text/sentencepiece_oracle.h"
+#include "tests/text/streaming.h"
 
 namespace mneme {
 namespace {
@@ -79,68 +80,9 @@ std::unique_ptr<const Tokenizer> Make(const std::string& flags) {
   return *std::move(made);
 }
 
-std::vector<int32_t> Ids(const std::vector<TextToken>& tokens) {
-  std::vector<int32_t> ids;
-  ids.reserve(tokens.size());
-  for (const TextToken& token : tokens) ids.push_back(token.id);
-  return ids;
-}
-
-std::vector<TextToken> Whole(const Tokenizer& tokenizer,
-                             std::string_view text) {
-  std::vector<TextToken> tokens;
-  const int64_t taken = tokenizer.EncodeFront(
-      text, {.begins = true, .ends = true}, SIZE_MAX, tokens);
-  EXPECT_EQ(taken, static_cast<int64_t>(text.size()));
-  return tokens;
-}
-
-// As a session does it: pieces come in, tokens are taken a few at a time.
-std::vector<TextToken> Streamed(const Tokenizer& tokenizer,
-                                std::string_view text, std::mt19937& random,
-                                size_t longest_piece) {
-  std::vector<TextToken> tokens;
-  std::string pending;
-  bool begins = true;
-  const auto take = [&](bool ends) {
-    while (true) {
-      std::vector<TextToken> some;
-      const int64_t taken = tokenizer.EncodeFront(pending, {begins, ends},
-                                                  1 + random() % 64, some);
-      if (some.empty()) return;
-      begins = false;
-      pending.erase(0, taken);
-      tokens.insert(tokens.end(), some.begin(), some.end());
-    }
-  };
-  for (size_t at = 0; at < text.size();) {
-    const size_t bytes =
-        std::min<size_t>(1 + random() % longest_piece, text.size() - at);
-    pending += text.substr(at, bytes);
-    at += bytes;
-    take(false);
-    EXPECT_LE(pending.size(), Tokenizer::kMaxPendingBytes + 3);
-  }
-  take(true);
-  EXPECT_EQ(pending, "");
-  return tokens;
-}
-
 std::string Utf8(char32_t c) {
   std::string text;
-  if (c < 0x80) return {static_cast<char>(c)};
-  if (c < 0x800) {
-    text += static_cast<char>(0xc0 | c >> 6);
-  } else {
-    if (c < 0x10000) {
-      text += static_cast<char>(0xe0 | c >> 12);
-    } else {
-      text += static_cast<char>(0xf0 | c >> 18);
-      text += static_cast<char>(0x80 | (c >> 12 & 0x3f));
-    }
-    text += static_cast<char>(0x80 | (c >> 6 & 0x3f));
-  }
-  text += static_cast<char>(0x80 | (c & 0x3f));
+  AppendUtf8(c, text);
   return text;
 }
 

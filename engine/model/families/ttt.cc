@@ -61,8 +61,6 @@ void Read(KeyReader& keys, ModelConfig& config) {
   ttt.gate_act = keys.Choice("ttt_gate_act", {"gelu", "sigmoid"});
   keys.Bool("pre_conv", config.pre_conv);
   keys.Int("conv_kernel", 1, 64, config.conv_kernel);
-  keys.TokenId("user_token_id", config.user_token);
-  keys.TokenId("assistant_token_id", config.assistant_token);
   ReadLayers(keys, config);
 }
 
@@ -151,10 +149,6 @@ absl::Status Check(const ModelConfig& config) {
   return absl::OkStatus();
 }
 
-json OrNull(const absl::optional<int32_t>& token) {
-  return token.has_value() ? json(*token) : json(nullptr);
-}
-
 json ToJson(const ModelConfig& config) {
   const TttConfig& ttt = config.ttt;
   json layer_types = json::array();
@@ -180,9 +174,7 @@ json ToJson(const ModelConfig& config) {
               {"use_gate", ttt.use_gate},
               {"ttt_gate_act", ttt.gate_act},
               {"pre_conv", config.pre_conv},
-              {"conv_kernel", config.conv_kernel},
-              {"user_token_id", OrNull(config.user_token)},
-              {"assistant_token_id", OrNull(config.assistant_token)}});
+              {"conv_kernel", config.conv_kernel}});
   // A model of attention alone need not be of a width for memory heads.
   if (config.HasMixer(MixerType::kTtt) || config.HasMixer(MixerType::kDelta)) {
     out["ttt_num_heads"] = config.ttt_heads();

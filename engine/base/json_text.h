@@ -2,8 +2,8 @@
 //
 // JSON that comes from outside, with what the library leaves open settled:
 // how deep it may go, and that a key may stand once.
-#ifndef MNEME_ENGINE_MODEL_JSON_TEXT_H_
-#define MNEME_ENGINE_MODEL_JSON_TEXT_H_
+#ifndef MNEME_ENGINE_BASE_JSON_TEXT_H_
+#define MNEME_ENGINE_BASE_JSON_TEXT_H_
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -25,4 +25,4 @@ std::string ShowJson(const nlohmann::json& value);
 
 }  // namespace mneme
 
-#endif  // MNEME_ENGINE_MODEL_JSON_TEXT_H_
+#endif  // MNEME_ENGINE_BASE_JSON_TEXT_H_

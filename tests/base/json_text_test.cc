@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/model/json_text.h"
+#include "engine/base/json_text.h"
 
 #include <nlohmann/json.hpp>
 #include <string>

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_TESTS_FUZZ_ENCODE_BOTH_WAYS_H_
+#define MNEME_TESTS_FUZZ_ENCODE_BOTH_WAYS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/check.h"
+#include "engine/text/tokenizer.h"
+
+namespace mneme {
+
+// Checks that `tokenizer`, to a vocabulary of `vocab_size`, makes the same
+// tokens of the pieces of a text as of the text, and that they stand for all of
+// it. REQUIRES: UTF-8.
+inline void EncodeBothWays(const Tokenizer& tokenizer, int64_t vocab_size,
+                           std::string_view text) {
+  std::vector<TextToken> whole;
+  const int64_t taken = tokenizer.EncodeFront(
+      text, {.begins = true, .ends = true}, SIZE_MAX, whole);
+  MNEME_CHECK(taken == static_cast<int64_t>(text.size()));
+  int64_t bytes = 0;
+  for (const TextToken& token : whole) {
+    MNEME_CHECK(token.id >= 0 && token.id < vocab_size && token.bytes >= 0);
+    bytes += token.bytes;
+    tokenizer.Decode(token.id);
+  }
+  MNEME_CHECK(bytes == taken);
+
+  std::vector<TextToken> streamed;
+  std::string pending;
+  for (size_t at = 0; at < text.size();) {
+    const size_t piece = std::min<size_t>(1 + at % 7, text.size() - at);
+    pending += text.substr(at, piece);
+    at += piece;
+    pending.erase(
+        0, tokenizer.EncodeFront(
+               pending, {.begins = streamed.empty(), .ends = at == text.size()},
+               SIZE_MAX, streamed));
+  }
+  MNEME_CHECK(pending.empty());
+  MNEME_CHECK(streamed == whole);
+}
+
+}  // namespace mneme
+
+#endif  // MNEME_TESTS_FUZZ_ENCODE_BOTH_WAYS_H_
