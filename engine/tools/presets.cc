@@ -136,6 +136,7 @@ const std::map<std::string, ModelConfig>& Presets() {
       config->ttt.base_lr = 0.1f;
     }
     return new std::map<std::string, ModelConfig>{
+        {"delta-125m", Delta(base)},
         {"delta-tiny", Delta(tiny)},
         {"hybrid-tiny", Hybrid(tiny, /*window=*/40)},
         {"infini-125m", Infini(base, /*segment=*/2048)},

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -92,6 +94,32 @@ TEST_P(ParityTest, DumpHoldsEveryComparedTensor) {
   const auto file = SafetensorsFile::Open(dump);
   ASSERT_THAT(file, IsOk());
   EXPECT_EQ((*file)->tensors().size(), lines->size());
+}
+
+// Plain weights with a memory that the gate switches off: inside one segment
+// that is the attention they were trained with.
+TEST(InfiniGateTest, PlainLlamaWithItsMemoryOffIsLlama) {
+  const TempDir dir;
+  const std::string from = std::string(MNEME_TEST_DATA) + "/decoders/llama";
+  std::filesystem::copy(from, dir.path(),
+                        std::filesystem::copy_options::recursive |
+                            std::filesystem::copy_options::overwrite_existing);
+  std::ifstream in(from + "/config.json");
+  nlohmann::json config = nlohmann::json::parse(in);
+  config.erase("attention_window");
+  config.erase("attention_limit");
+  std::ofstream(dir.File("config.json")) << config;
+  const std::unique_ptr<Backend> backend = MakeCpuBackend(1);
+  const auto run = [&](const char* gate) {
+    return RunParity(dir.path(), {.settings = {{"infini_gate", gate}}},
+                     *backend);
+  };
+  const absl::StatusOr<std::vector<ParityLine>> off = run("\"-inf\"");
+  ASSERT_THAT(off, IsOk());
+  for (const ParityLine& line : *off) EXPECT_TRUE(line.passed) << line.max_abs;
+  const absl::StatusOr<std::vector<ParityLine>> on = run("0.5");
+  ASSERT_THAT(on, IsOk());
+  for (const ParityLine& line : *on) EXPECT_FALSE(line.passed);
 }
 
 // The names of all cases, "infini/delta_mha".
