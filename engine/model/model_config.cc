@@ -171,7 +171,12 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text,
   for (const char* key : family->settings) {
     const auto found = settings.find(key);
     if (found == settings.end()) continue;
-    object[key] = json::parse(found->second, nullptr, false);
+    json value = json::parse(found->second, nullptr, false);
+    if (value.is_discarded()) {
+      return Contradiction(absl::StrCat("setting \"", key, "\" is ",
+                                        found->second, ", want JSON"));
+    }
+    object[key] = std::move(value);
   }
   ModelConfig config;
   config.model_type = family->model_type;

@@ -111,6 +111,15 @@ struct RelativeAttentionConfig {
   // Where segments begin whose lengths differ; empty: one after every
   // `segment` tokens. Only reference cases have such.
   std::vector<int64_t> segment_begins;
+
+  // Older tokens that a token sees at most.
+  int64_t kept() const {
+    return same_length ? memory - 1 : memory + segment - 1;
+  }
+  // Distances that are told apart.
+  int64_t distances() const {
+    return clamp > 0 ? std::min(kept(), clamp) + 1 : kept() + 1;
+  }
 };
 
 // A vocabulary in bands, frequent tokens first, whose rows grow narrower.

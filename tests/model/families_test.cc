@@ -62,6 +62,8 @@ TEST(AttentionSpanTest, SettingsHoldInsteadOfTheFile) {
       Parse("llama", "\"attention_window\": 5", {{"attention_window", "7"}});
   ASSERT_THAT(set, IsOk());
   EXPECT_EQ(set->attention.window, 7);
+  EXPECT_THAT(Parse("llama", "", {{"attention_window", "many"}}),
+              Fails(kInvalid, "setting \"attention_window\" is many"));
   // Families that have no such key are left alone.
   EXPECT_THAT(Parse("ttt", "", {{"attention_window", "7"}}), IsOk());
   EXPECT_THAT(Parse("llama", "", {{"attention_window", "0"}}),
@@ -258,6 +260,8 @@ TEST(TransfoXlTest, WhatIsNotComputedIsRefusedByName) {
               Fails(kInvalid, "\"sample_softmax\" is 100"));
   EXPECT_THAT(Parse("transfo-xl", "\"d_model\": 33"),
               Fails(kInvalid, "\"d_model\" is 33, want an even number"));
+  EXPECT_THAT(Parse("transfo-xl", "\"mem_len\": 1000000, \"clamp_len\": 0"),
+              Fails(kInvalid, "tell 1000000 distances apart, want at most"));
   EXPECT_THAT(Parse("transfo-xl", "\"ext_len\": 5"),
               Fails(kInvalid, "\"ext_len\" is 5"));
 }

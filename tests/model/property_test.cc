@@ -22,7 +22,7 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kBlockTokens = 4;
-constexpr int kTokens = 10;
+constexpr int kTokens = 9;
 
 class PropertyTest : public testing::TestWithParam<std::string> {
  protected:

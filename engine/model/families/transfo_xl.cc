@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdlib>
+#include <algorithm>
 #include <string>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -14,6 +13,7 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 20;
+constexpr int64_t kMaxTableFloats = int64_t{1} << 28;
 
 void ReadVocabulary(KeyReader& keys, ModelConfig& config) {
   config.vocab_size = 267735;
@@ -123,6 +123,14 @@ absl::Status Check(const ModelConfig& config) {
         "\"same_length\" is false, so what a token sees depends on where "
         "segments begin; want \"segment_length\", their tokens, or "
         "\"same_length\" true");
+  }
+  const int64_t widest =
+      std::max(config.model_dim, config.heads * relative.head_dim);
+  if (relative.distances() > kMaxTableFloats / widest) {
+    return Contradiction(absl::StrCat(
+        "\"mem_len\" and \"clamp_len\" tell ", relative.distances(),
+        " distances apart, want at most ", kMaxTableFloats / widest,
+        ", for there is a table of them"));
   }
   return absl::OkStatus();
 }

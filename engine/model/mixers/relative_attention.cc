@@ -22,18 +22,6 @@ struct RelativeAttentionWeights {
   Tensor zero_key_value;  // [2 * heads * head_dim], of a memory of zeros
 };
 
-// Older tokens that a token sees at most.
-int64_t Kept(const RelativeAttentionConfig& config) {
-  return config.same_length ? config.memory - 1
-                            : config.memory + config.segment - 1;
-}
-
-// Distances that are told apart.
-int64_t Distances(const RelativeAttentionConfig& config) {
-  const int64_t all = Kept(config) + 1;
-  return config.clamp > 0 ? std::min(all, config.clamp + 1) : all;
-}
-
 class RelativeAttention final : public SequenceMixer {
  public:
   RelativeAttention(const ModelConfig& config, RelativeAttentionWeights weights)
@@ -111,11 +99,11 @@ class RelativeAttention final : public SequenceMixer {
     return {.heads = heads_,
             .kv_heads = heads_,
             .head_dim = config_.head_dim,
-            .kept = Kept(config_),
+            .kept = config_.kept(),
             .scale = static_cast<float>(
                 1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
             .distance_keys = weights_.distance_keys.data(),
-            .distances = Distances(config_)};
+            .distances = config_.distances()};
   }
 
  private:
@@ -125,7 +113,7 @@ class RelativeAttention final : public SequenceMixer {
   int64_t Begin(int64_t position) const {
     const int64_t oldest = config_.zero_memory ? -config_.memory : 0;
     const int64_t begin = config_.same_length
-                              ? position - Kept(config_)
+                              ? position - config_.kept()
                               : SegmentBegin(position) - config_.memory;
     return std::max(oldest, begin);
   }
@@ -158,7 +146,7 @@ Tensor Sinusoids(int64_t distances, int64_t dim) {
   return table;
 }
 
-// What a map makes of a few rows, for tables. No rest behind them.
+// What a map makes of rows that are no pass's.
 absl::StatusOr<Tensor> Tabulate(const BuildContext& context,
                                 const std::string& name, const Tensor& rows,
                                 int64_t out) {
@@ -215,7 +203,7 @@ absl::StatusOr<std::unique_ptr<const SequenceMixer>> MakeRelativeAttention(
   MNEME_ASSIGN_OR_RETURN(
       Tensor distance_keys,
       Tabulate(context, prefix + "r_proj.weight",
-               Sinusoids(Distances(config.relative), dim), inner));
+               Sinusoids(config.relative.distances(), dim), inner));
   MNEME_ASSIGN_OR_RETURN(const Tensor norm_bias,
                          context.weights.TakeTensor(norm + ".bias", {dim}));
   MNEME_ASSIGN_OR_RETURN(Tensor zero_key_value,

@@ -3,11 +3,11 @@
 // Transformer-XL's attention: tokens see those of their segment and a memory
 // of older ones, and a score depends on how far the key is behind, by a vector
 // per distance that follows from sines and cosines and a learned map.
-// Dai et al. 2019, arXiv:1901.02860, section 3.2 and equation (5 and) 6; the
-// clamped distances, the mask of the same length and the tensors as in the
-// authors' code and the Hugging Face model. One departure: the memory holds
-// keys and values instead of the hidden states that they follow from, which is
-// the same because keys know nothing of their positions.
+// Dai et al. 2019, arXiv:1901.02860, sections 3.2 and 3.3; the clamped
+// distances, the mask of the same length and the tensors as in the authors'
+// code and the Hugging Face model. One departure: the memory holds keys and
+// values instead of the hidden states that they follow from, which is the same
+// because keys know nothing of their positions.
 #ifndef MNEME_ENGINE_MODEL_MIXERS_RELATIVE_ATTENTION_H_
 #define MNEME_ENGINE_MODEL_MIXERS_RELATIVE_ATTENTION_H_
 
