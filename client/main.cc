@@ -232,7 +232,7 @@ void AddModels(CLI::App* app, Command* command) {
       "Show what a session takes by its length, beside published systems and "
       "a key-value cache");
   sub->add_option("--tokens", footprint->tokens, "The longest of the lengths")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50))
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   sub->callback([=] {
     *command = [=](const Cli& cli) {

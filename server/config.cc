@@ -29,6 +29,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "engine/base/files.h"
@@ -167,11 +168,11 @@ class Setter {
                                               : "a number, inf or -inf"));
     }
     constexpr double kLargest = std::numeric_limits<double>::max();
-    config_->model_settings[setting.key] = setting.whole ? absl::StrCat(whole)
-                                           : number > kLargest ? "\"inf\""
-                                           : number < -kLargest
-                                               ? "\"-inf\""
-                                               : absl::StrCat(number);
+    config_->model_settings[setting.key] =
+        setting.whole        ? absl::StrCat(whole)
+        : number > kLargest  ? "\"inf\""
+        : number < -kLargest ? "\"-inf\""
+                             : absl::StrFormat("%.17g", number);
   }
   void Model(const std::string& where, const std::string& name,
              Config::ModelSource source) {
@@ -279,7 +280,7 @@ class FileReader {
       return setter_->ModelSettingText(
           where, setting,
           whole.has_value() ? absl::StrCat(*whole)
-                            : absl::StrCat(*value.value<double>()));
+                            : absl::StrFormat("%.17g", *value.value<double>()));
     }
     if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
       return UnknownKey(key, where);

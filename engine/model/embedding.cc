@@ -7,6 +7,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 
 namespace mneme {
@@ -105,6 +106,7 @@ void Embedding::Forward(const Pass& pass, absl::Span<const int32_t> ids,
     Ids places;
     for (const PassSlice& slice : pass.slices) {
       for (int64_t i = 0; i < slice.rows; ++i) {
+        MNEME_DCHECK(slice.position + i < positions_->out());
         places.push_back(static_cast<int32_t>(slice.position + i));
       }
     }

@@ -78,9 +78,7 @@ void InputQueue::AppendPrompt(const Prompt& prompt) {
   BeginTurn(prompt.role);
   Append(prompt.bytes);
   if (!prompt.role.empty()) EndTurn();
-  const bool conversation = !place_.role.empty();
-  if (!prompt.asks || !conversation || chat() == nullptr) return;
-  if (place_.open && !place_.ended && place_.role == kAssistantRole) return;
+  if (chat() == nullptr || !prompt.asks || !BeginsReply("")) return;
   std::vector<ChatPiece> pieces;
   chat()->BeginReply(place_, pieces);
   Put(pieces);
@@ -197,8 +195,8 @@ absl::Status InputQueue::CheckText(std::string_view text,
 
 absl::Status InputQueue::CheckLimit(const std::string& what,
                                     int64_t position) const {
-  if (!limited()) return absl::OkStatus();
   const int64_t limit = model_->model->config().token_limit();
+  if (!NearLimit(0, position)) return absl::OkStatus();
   InputQueue trial = *this;
   for (int64_t at = position; at <= limit; ++at) {
     const bool begins = unit_ == SessionUnit::kText && model_->TextBegins(at);
@@ -209,8 +207,13 @@ absl::Status InputQueue::CheckLimit(const std::string& what,
   return TokenLimit(*model_, what, position);
 }
 
-bool InputQueue::limited() const {
-  return model_->model->config().token_limit() > 0;
+bool InputQueue::NearLimit(size_t bytes, int64_t position) const {
+  // Of a turn, and of what text may begin with.
+  constexpr int64_t kTemplateTokens = 256;
+  const int64_t limit = model_->model->config().token_limit();
+  return limit > 0 && position + held_bytes() + static_cast<int64_t>(bytes) +
+                              kTemplateTokens >
+                          limit;
 }
 
 absl::Status TokenLimit(const ServedModel& model, const std::string& what,
@@ -245,22 +248,39 @@ absl::Status InputQueue::CheckTurn(std::string_view text, std::string_view role,
   }
   const bool ends = end_of_turn && (place_.open || !role.empty());
   if (!ends || !model_->tokenizer->utf8()) return absl::OkStatus();
-  const std::string_view before = bytes_.bytes();
-  const size_t last = std::min<size_t>(before.size(), kMaxUtf8Bytes - 1);
-  const std::string joined = absl::StrCat(
-      std::string(before.substr(before.size() - last)),
-      std::string(text.substr(text.size() -
-                              std::min<size_t>(text.size(), kMaxUtf8Bytes))));
-  if (CutOff(text.size() < kMaxUtf8Bytes ? joined : text).empty()) {
-    return absl::OkStatus();
-  }
+  if (!Cuts(text)) return absl::OkStatus();
   return BadField(message + "end_of_turn",
                   "found a turn that ends inside a character, wanted UTF-8");
 }
 
 absl::Status InputQueue::CheckPrompt(const Prompt& prompt) const {
   MNEME_RETURN_IF_ERROR(CheckText(prompt.bytes, "prompt"));
-  return CheckTurn(prompt.bytes, prompt.role, !prompt.role.empty(), "");
+  MNEME_RETURN_IF_ERROR(
+      CheckTurn(prompt.bytes, prompt.role, !prompt.role.empty(), ""));
+  if (chat() == nullptr || !prompt.asks || !BeginsReply(prompt.role) ||
+      !Cuts(prompt.bytes)) {
+    return absl::OkStatus();
+  }
+  return BadField("prompt",
+                  "found an answer that begins inside a character, wanted the "
+                  "character's end before it");
+}
+
+bool InputQueue::BeginsReply(std::string_view role) const {
+  if (!role.empty()) return true;
+  if (place_.role.empty()) return false;  // no conversation
+  return !place_.open || place_.ended || place_.role != kAssistantRole;
+}
+
+bool InputQueue::Cuts(std::string_view text) const {
+  if (!model_->tokenizer->utf8()) return false;
+  const std::string_view before = bytes_.bytes();
+  const size_t last = std::min<size_t>(before.size(), kMaxUtf8Bytes - 1);
+  const std::string joined = absl::StrCat(
+      std::string(before.substr(before.size() - last)),
+      std::string(text.substr(text.size() -
+                              std::min<size_t>(text.size(), kMaxUtf8Bytes))));
+  return !CutOff(text.size() < kMaxUtf8Bytes ? joined : text).empty();
 }
 
 bool InputQueue::cut() const {

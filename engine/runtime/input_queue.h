@@ -87,8 +87,10 @@ class InputQueue {
                          bool end_of_turn, const std::string& message) const;
   // Both of a prompt.
   absl::Status CheckPrompt(const Prompt& prompt) const;
-  // Whether the model takes no more than so many tokens a session.
-  bool limited() const;
+  // Whether what is there and `bytes` more may be too much for the model's
+  // token limit after `position` tokens; if not, they are not, for a token has
+  // a byte at least.
+  bool NearLimit(size_t bytes, int64_t position) const;
   // Checks that what is there can follow `position` tokens. FAILED_PRECONDITION
   // (TOKEN_LIMIT) naming `what`.
   absl::Status CheckLimit(const std::string& what, int64_t position) const;
@@ -108,6 +110,11 @@ class InputQueue {
     return unit_ == SessionUnit::kText ? model_->chat.get() : nullptr;
   }
   void Put(const std::vector<ChatPiece>& pieces);
+  // Whether an answer that is asked for, after a prompt of `role`, begins a
+  // turn of its own.
+  bool BeginsReply(std::string_view role) const;
+  // Whether `text`, behind what is there, ends inside a character.
+  bool Cuts(std::string_view text) const;
   // Takes the first `bytes` off, into taken_ those that a history counts.
   void Take(int64_t bytes);
   // The first token that the template put; null if there is none.

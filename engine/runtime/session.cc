@@ -81,7 +81,14 @@ void Session::BeginHistory() {
   CountTokens();
 }
 
-Session::~Session() = default;
+Session::~Session() {
+  // What a lane and its task hold of each other, should they never be planned
+  // again.
+  for (const std::weak_ptr<Task>& copy : copies_) {
+    const std::shared_ptr<Task> task = copy.lock();
+    if (task != nullptr) task->SetLane(nullptr);
+  }
+}
 
 int64_t Session::IndexBytes() {
   // The object with its kept history, its kept reply and pending text; ids and
@@ -463,7 +470,7 @@ absl::Status Session::AddTask(std::shared_ptr<Task> task, Prompt prompt,
     return absl::AlreadyExistsError("the answer to the request_id is kept");
   }
   MNEME_RETURN_IF_ERROR(input_.CheckPrompt(prompt));
-  if (input_.limited()) {
+  if (input_.NearLimit(prompt.bytes.size(), position_)) {
     InputQueue trial = input_;
     trial.AppendPrompt(prompt);
     MNEME_RETURN_IF_ERROR(trial.CheckLimit("prompt", position_));

@@ -73,8 +73,10 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
 }
 
 bool Session::HasRoomFor(int64_t bytes) const {
+  const bool pending =
+      input_.idle() && input_.held_bytes() <= InputQueue::kMaxPendingBytes;
   return tasks_.empty() &&
-         (input_.idle() || input_.held_bytes() + bytes <= kMaxInflightBytes);
+         (pending || input_.held_bytes() + bytes <= kMaxInflightBytes);
 }
 
 void Session::Accept(std::string_view bytes) {
@@ -197,7 +199,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
-  if (input_.limited()) {
+  if (input_.NearLimit(added.size(), position_)) {
     InputQueue trial = input_;
     trial.BeginTurn(segment.role);
     trial.Append(added);

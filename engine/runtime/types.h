@@ -50,7 +50,6 @@ using Payload = std::variant<std::string, std::vector<int32_t>>;
 
 enum class ModelState { kLoading, kLoaded };
 
-// Of a model that is being loaded, name and state alone mean something.
 // A part of the state of a session; see StatePart of the contract.
 struct StatePartInfo {
   enum class Growth { kFixed, kSegment, kWindow, kFirst };
@@ -61,6 +60,7 @@ struct StatePartInfo {
   int64_t layers = 0;
 };
 
+// Of a model that is being loaded, name and state alone mean something.
 struct ModelInfo {
   std::string name;
   ModelState state = ModelState::kLoaded;

@@ -62,7 +62,7 @@ absl::StatusOr<BytePairModel> BytePairModel::Parse(const json& model,
     if (it == ids.end()) return Missing(*unknown, "it is the \"unk_token\"");
     out.unknown_ = it->second;
   }
-  MNEME_RETURN_IF_ERROR(out.ReadMerges(merges, ids));
+  MNEME_RETURN_IF_ERROR(out.ReadMerges(merges, spelling, ids));
   MNEME_RETURN_IF_ERROR(out.MakeTables(spelling, ids));
   return out;
 }
@@ -94,7 +94,9 @@ absl::Status BytePairModel::ReadNames(const json& vocabulary,
   return absl::OkStatus();
 }
 
-absl::Status BytePairModel::ReadMerges(const json& merges, const Ids& ids) {
+absl::Status BytePairModel::ReadMerges(const json& merges,
+                                       const Spelling& spelling,
+                                       const Ids& ids) {
   if (merges.size() > kMaxMerges) {
     return WrongComponent(absl::StrCat(kWhere, ": \"merges\""),
                           absl::StrCat(merges.size()),
@@ -103,14 +105,15 @@ absl::Status BytePairModel::ReadMerges(const json& merges, const Ids& ids) {
   merges_.reserve(merges.size());
   int32_t rank = 0;
   for (const json& merge : merges) {
-    MNEME_RETURN_IF_ERROR(ReadMerge(merge, ids, rank));
+    MNEME_RETURN_IF_ERROR(ReadMerge(merge, spelling, ids, rank));
     ++rank;
   }
   return absl::OkStatus();
 }
 
 // "a b", or ["a", "b"] as newer files have it.
-absl::Status BytePairModel::ReadMerge(const json& merge, const Ids& ids,
+absl::Status BytePairModel::ReadMerge(const json& merge,
+                                      const Spelling& spelling, const Ids& ids,
                                       int32_t rank) {
   std::string left;
   std::string right;
@@ -141,6 +144,8 @@ absl::Status BytePairModel::ReadMerge(const json& merge, const Ids& ids,
     }
     *wanted[i] = it->second;
   }
+  // What text must not become is not merged from it either.
+  if (spelling.never.contains(made.id)) return absl::OkStatus();
   merges_.insert_or_assign(PairKey(pair[0], pair[1]), made);
   return absl::OkStatus();
 }
@@ -158,8 +163,9 @@ absl::Status BytePairModel::MakeTables(const Spelling& spelling,
       if (!bytes.has_value()) continue;  // no text is spelled so
       spelled = *bytes;
     }
+    if (spelling.never.contains(id)) continue;
     if (CharBytes(spelled) == spelled.size()) chars_[CharOf(spelled)] = id;
-    if (ignore_merges_ && !spelling.never.contains(id)) words_[spelled] = id;
+    if (ignore_merges_) words_[spelled] = id;
     if (local_) NotePairs(spelled);
   }
   if (byte_fallback_) {

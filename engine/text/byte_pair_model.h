@@ -61,9 +61,10 @@ class BytePairModel {
   const RankedMerge* MergeOf(int32_t left, int32_t right) const;
   absl::Status ReadNames(const nlohmann::json& vocabulary, int64_t vocab_size,
                          Ids& ids);
-  absl::Status ReadMerges(const nlohmann::json& merges, const Ids& ids);
-  absl::Status ReadMerge(const nlohmann::json& merge, const Ids& ids,
-                         int32_t rank);
+  absl::Status ReadMerges(const nlohmann::json& merges,
+                          const Spelling& spelling, const Ids& ids);
+  absl::Status ReadMerge(const nlohmann::json& merge, const Spelling& spelling,
+                         const Ids& ids, int32_t rank);
   absl::Status MakeTables(const Spelling& spelling, const Ids& ids);
   void NotePairs(std::string_view token);
 

@@ -226,10 +226,13 @@ std::string_view DefaultKind(const TurnTokens& tokens,
                              const ControlTokens& control) {
   if (tokens.user.has_value() && tokens.assistant.has_value()) return "tokens";
   if (control.Has("<|im_start|>") && control.Has("<|im_end|>")) return "chatml";
-  if (control.Has("<|start_header_id|>") && control.Has("<|eot_id|>")) {
+  if (control.Has("<|start_header_id|>") && control.Has("<|end_header_id|>") &&
+      control.Has("<|eot_id|>")) {
     return "llama3";
   }
-  return control.Has("[INST]") ? "mistral" : "plain";
+  const bool mistral =
+      control.Has("[INST]") && control.Has("[/INST]") && control.Has("</s>");
+  return mistral ? "mistral" : "plain";
 }
 
 }  // namespace

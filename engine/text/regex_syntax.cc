@@ -16,6 +16,29 @@ namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
+// What Oniguruma calls a property as PCRE2 does: general categories are named
+// alike, but a bare script is to PCRE2 also what is used with it. Empty if
+// it is not known to mean the same.
+std::string Property(const std::string& name) {
+  constexpr const char* kScripts[] = {
+      "Arabic",    "Armenian", "Bengali", "Cyrillic", "Devanagari",
+      "Ethiopic",  "Georgian", "Greek",   "Gujarati", "Gurmukhi",
+      "Han",       "Hangul",   "Hebrew",  "Hiragana", "Kannada",
+      "Katakana",  "Khmer",    "Lao",     "Latin",    "Malayalam",
+      "Mongolian", "Myanmar",  "Sinhala", "Tamil",    "Telugu",
+      "Thai",      "Tibetan"};
+  for (const char* script : kScripts) {
+    if (name == script) return absl::StrCat("sc:", name);
+  }
+  constexpr std::string_view kCategories =
+      " C Cc Cf Cn Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf "
+      "Pi Po Ps S Sc Sk Sm So Z Zl Zp Zs ";
+  const bool category =
+      name.size() <= 2 &&
+      kCategories.find(absl::StrCat(" ", name, " ")) != std::string_view::npos;
+  return category ? name : "";
+}
+
 class Translator {
  public:
   explicit Translator(std::string_view pattern) : left_(pattern) {}
@@ -137,7 +160,15 @@ absl::Status Translator::Escape() {
       if (left_.size() < 3 || left_[2] != '{' || end == left_.npos) {
         return Refused(left_.substr(0, 2));
       }
-      Copy(end + 1);
+      if (c == 'x') {
+        Copy(end + 1);
+        return absl::OkStatus();
+      }
+      const std::string name(left_.substr(3, end - 3));
+      const std::string property = Property(name);
+      if (property.empty()) return Refused(left_.substr(0, end + 1));
+      Replace(end + 1,
+              absl::StrCat("\\", std::string(1, c), "{", property, "}"));
       return absl::OkStatus();
     }
     case 'u': {

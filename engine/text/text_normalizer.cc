@@ -26,6 +26,7 @@ using nlohmann::json;
 using Step = TextNormalizer::Step;
 
 constexpr size_t kMaxSteps = 32;
+constexpr size_t kMaxGrowth = 64;  // of a character
 constexpr size_t kMaxContentBytes = 256;
 constexpr char kWhere[] = "tokenizer.json: normalizer";
 
@@ -239,6 +240,14 @@ absl::Status TextNormalizer::AddSteps(const json& normalizer) {
         absl::StrCat(step.content.size(), " bytes as step ", steps_.size()),
         absl::StrCat("at most ", kMaxContentBytes, " and ", kMaxSteps,
                      " steps"));
+  }
+  if (step.kind == Step::Kind::kReplace) {
+    growth_ *= step.content.size();
+    if (growth_ > kMaxGrowth) {
+      return WrongComponent(
+          kWhere, absl::StrCat("replacements by ", growth_, " bytes in turn"),
+          absl::StrCat("at most ", kMaxGrowth));
+    }
   }
   steps_.push_back(std::move(step));
   return absl::OkStatus();

@@ -67,6 +67,7 @@ class TextNormalizer {
 
  private:
   std::vector<Step> steps_;
+  size_t growth_ = 1;  // most bytes that replacements make of a character
 };
 
 }  // namespace mneme

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/text/token_decoder.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -18,6 +19,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxSteps = 32;
+constexpr size_t kMaxGrowth = 64;  // of a character
 constexpr char kWhere[] = "tokenizer.json: decoder";
 
 std::string Replaced(std::string_view text, std::string_view from,
@@ -76,6 +78,12 @@ absl::Status TokenDecoder::Add(const json& decoder) {
     MNEME_RETURN_IF_ERROR(pattern.Finish());
     if (step.from.empty() || (fused_ && !OnlyChar(step.from).has_value())) {
       fields.Wrong("pattern", step.from, "a character, or several before Fuse");
+    }
+    growth_ *= std::max<size_t>(step.to.size(), 1);
+    if (growth_ > kMaxGrowth) {
+      return WrongComponent(
+          kWhere, absl::StrCat("replacements by ", growth_, " bytes in turn"),
+          absl::StrCat("at most ", kMaxGrowth));
     }
     steps_.push_back(std::move(step));
   } else if (type == "Metaspace") {

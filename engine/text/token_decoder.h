@@ -37,6 +37,7 @@ class TokenDecoder {
   absl::Status Add(const nlohmann::json& decoder);
 
   std::vector<Step> steps_;
+  size_t growth_ = 1;   // most bytes that replacements make of a character
   bool fused_ = false;  // the text is one from here on
   bool strips_space_ = false;
 };

@@ -122,6 +122,12 @@ absl::StatusOr<ParityReader> ParityCase::ReadAll(absl::Span<const int32_t> ids,
   MNEME_ASSIGN_OR_RETURN(ParityReader reader,
                          ParityReader::Make(model_, options_.path));
   const int64_t count = static_cast<int64_t>(ids.size());
+  const int64_t limit = model_.config().token_limit();
+  if (limit > 0 && count > limit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a sequence of ", count, " tokens, want at most ", limit,
+                     ", the model's limit"));
+  }
   int64_t read = 0;
   for (const int64_t size : Messages(count, prefix)) {
     const bool last = read + size == count;

@@ -260,8 +260,9 @@ TEST(TransfoXlTest, WhatIsNotComputedIsRefusedByName) {
               Fails(kInvalid, "\"sample_softmax\" is 100"));
   EXPECT_THAT(Parse("transfo-xl", "\"d_model\": 33"),
               Fails(kInvalid, "\"d_model\" is 33, want an even number"));
-  EXPECT_THAT(Parse("transfo-xl", "\"mem_len\": 1000000, \"clamp_len\": 0"),
-              Fails(kInvalid, "tell 1000000 distances apart, want at most"));
+  EXPECT_THAT(
+      Parse("transfo-xl", "\"mem_len\": 1000000, \"clamp_len\": 0"),
+      Fails(kInvalid, "tell 1000000 distances apart, want at most 16384"));
   EXPECT_THAT(Parse("transfo-xl", "\"ext_len\": 5"),
               Fails(kInvalid, "\"ext_len\" is 5"));
 }

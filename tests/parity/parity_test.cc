@@ -122,6 +122,14 @@ TEST(InfiniGateTest, PlainLlamaWithItsMemoryOffIsLlama) {
   for (const ParityLine& line : *on) EXPECT_FALSE(line.passed);
 }
 
+TEST(TokenLimitTest, ASequenceBeyondTheLimitIsRefused) {
+  const std::unique_ptr<Backend> backend = MakeCpuBackend(1);
+  EXPECT_THAT(RunParity(std::string(MNEME_TEST_DATA) + "/decoders/gpt2",
+                        {.settings = {{"attention_limit", "89"}}}, *backend),
+              Fails(absl::StatusCode::kInvalidArgument,
+                    "a sequence of 90 tokens, want at most 89"));
+}
+
 // The names of all cases, "infini/delta_mha".
 std::vector<std::string> Cases() {
   std::vector<std::string> cases;

@@ -227,6 +227,23 @@ TEST_F(ChatSessionTest, WithoutRolesThereAreNoTurns) {
   EXPECT_EQ(said->started.ask_position, static_cast<int64_t>(ids.size()));
 }
 
+// What the template puts there would break the character for good.
+TEST_F(ChatSessionTest, AnAnswerDoesNotBeginInsideACharacter) {
+  Create("s");
+  ASSERT_THAT(Say("s", {{"user", "caf\xc3", /*ends=*/false}}), IsOk());
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s", .max_tokens = 1}),
+              Fails(kInvalid, "an answer that begins inside a character"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s",
+                                     .prompt = std::string("\xa9 \xc3"),
+                                     .max_tokens = 1}),
+              Fails(kInvalid, "an answer that begins inside a character"));
+  EXPECT_THAT(GenerateAll(*engine_, {.session = "s",
+                                     .prompt = std::string("\xa9"),
+                                     .max_tokens = 1}),
+              IsOk());
+  EXPECT_EQ(Describe(*engine_, "s")->pending_bytes, 0);
+}
+
 TEST_F(ChatSessionTest, TurnsEndWithWholeCharacters) {
   Create("s");
   EXPECT_THAT(Say("s", {{"user", "a\xf0\x9f"}}),

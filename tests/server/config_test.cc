@@ -39,6 +39,11 @@ TEST(ConfigTest, KeysOfModelsAreLaidOverTheirConfigs) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->model_settings.at("attention_window"), "4096");
   EXPECT_EQ(config->model_settings.at("infini_gate"), "\"-inf\"");
+  EXPECT_EQ(
+      std::stod(ReadConfig({.models = {"tiny=x"},
+                            .model_settings = {{"infini_gate", "0.123456789"}}})
+                    ->model_settings.at("infini_gate")),
+      0.123456789);
   // And are printed so that they read back.
   const auto again = ParseConfig({}, ToToml(*config), "printed");
   ASSERT_TRUE(again.ok()) << again.status();

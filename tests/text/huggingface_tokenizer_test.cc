@@ -81,6 +81,43 @@ TEST(HuggingFaceTokenizerTest, ASpecialTokenIsNoWordEither) {
   EXPECT_EQ(Whole(*Made(file), " the").size(), 4u);
 }
 
+// Nor a character, nor what others are merged to.
+TEST(HuggingFaceTokenizerTest, ASpecialTokenIsNotMadeOfCharacters) {
+  json file = File("llama3");
+  const int32_t letter = IdOf(file, "b");
+  const int32_t word = IdOf(file, "\xc4\xa0the");  // " the"
+  for (const auto& [id, content] :
+       {std::pair<int32_t, const char*>{letter, "b"}, {word, "\xc4\xa0the"}}) {
+    file["added_tokens"].push_back({{"id", id},
+                                    {"content", content},
+                                    {"single_word", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"normalized", false},
+                                    {"special", true}});
+  }
+  file["model"]["unk_token"] = "a";
+  const auto tokenizer = Made(file);
+  for (const TextToken& token : Whole(*tokenizer, "abba the the")) {
+    EXPECT_NE(token.id, letter);
+    EXPECT_NE(token.id, word);
+  }
+}
+
+// Or four letters would be a gigabyte.
+TEST(HuggingFaceTokenizerTest, ReplacementsOfReplacementsAreBounded) {
+  const json longer = {{"type", "Replace"},
+                       {"pattern", {{"String", "a"}}},
+                       {"content", std::string(20, 'a')}};
+  const json steps = {longer, longer};
+  EXPECT_THAT(Make(With("llama2", "/normalizer",
+                        {{"type", "Sequence"}, {"normalizers", steps}})),
+              Fails(kInvalid, "replacements by 400 bytes in turn"));
+  EXPECT_THAT(Make(With("llama2", "/decoder",
+                        {{"type", "Sequence"}, {"decoders", steps}})),
+              Fails(kInvalid, "replacements by 400 bytes in turn"));
+}
+
 TEST(HuggingFaceTokenizerTest, OtherAddedTokensAreFoundInText) {
   const json file = File("qwen");
   const auto tokenizer = Made(file);

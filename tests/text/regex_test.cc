@@ -63,6 +63,9 @@ TEST(RegexTest, ReadsOnigurumasSyntax) {
   // No space since Unicode 6.3.
   EXPECT_THAT(Matches("\\S", "\xe1\xa0\x8e"), ElementsAre("\xe1\xa0\x8e"));
   EXPECT_THAT(Matches("[a[bc]]+", "xabcx"), ElementsAre("abc"));
+  // A comma of Han texts is no Han character.
+  EXPECT_THAT(Matches("\\p{Han}+", "\xe6\xbc\xa2\xe3\x80\x81\xe6\xbc\xa2"),
+              ElementsAre("\xe6\xbc\xa2", "\xe6\xbc\xa2"));
   EXPECT_THAT(Matches("[^(\\s|[.,!])]+", "a (b|c).d]"),
               ElementsAre("a", "b", "c", "d]"));
   EXPECT_THAT(Matches("\\d+", "1\xd9\xa3"), ElementsAre("1\xd9\xa3"));
@@ -83,7 +86,10 @@ TEST(RegexTest, RefusesWhatIsReadOtherwiseOrLooksBack) {
         << pattern;
   }
   EXPECT_THAT(Regex::Compile("(a"), Fails(kInvalid, "parenthes"));
-  EXPECT_THAT(Regex::Compile("\\p{Novel}"), Fails(kInvalid, "property"));
+  for (const char* property :
+       {"\\p{Novel}", "\\P{sc:Han}", "\\p{^L}", "\\p{Lx}"}) {
+    EXPECT_THAT(Regex::Compile(property), Fails(kInvalid, "is not served"));
+  }
   EXPECT_THAT(Regex::Compile("a*"), Fails(kInvalid, "it can match nothing"));
   EXPECT_THAT(Regex::Compile(""), Fails(kInvalid, "it can match nothing"));
   EXPECT_THAT(Regex::Compile(std::string(5000, 'a')),

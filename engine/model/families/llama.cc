@@ -43,6 +43,7 @@ void ReadScaling(KeyReader& keys, RopeConfig& rope) {
   const char* key = keys.Has("rope_type") ? "rope_type" : "type";
   rope.type = keys.Choice(key, {"default", "linear", "llama3", "yarn"});
   keys.PositiveFloat("rope_theta", rope.theta);
+  rope.factor = rope.type == "default" ? 1.0f : 0.0f;
   keys.PositiveFloat("factor", rope.factor);
   if (rope.type == "llama3") {
     keys.PositiveFloat("low_freq_factor", rope.low_freq_factor);
@@ -176,6 +177,11 @@ absl::Status Check(const ModelConfig& config) {
     return Contradiction(absl::StrCat(
         "\"high_freq_factor\" is ", rope.high_freq_factor,
         ", want above \"low_freq_factor\", ", rope.low_freq_factor));
+  }
+  if (rope.factor == 0) {
+    return Contradiction(absl::StrCat("\"factor\" is missing beside \"",
+                                      rope.type,
+                                      "\", want by what angles are divided"));
   }
   if (rope.type == "yarn" && rope.original_positions == 0) {
     return Contradiction(

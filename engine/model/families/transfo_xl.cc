@@ -13,7 +13,7 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 20;
-constexpr int64_t kMaxTableFloats = int64_t{1} << 28;
+constexpr int64_t kMaxTableFloats = int64_t{1} << 24;
 
 void ReadVocabulary(KeyReader& keys, ModelConfig& config) {
   config.vocab_size = 267735;

@@ -208,7 +208,7 @@ class AttentionKernel {
     float* score = scores_;
     for (int64_t r = 0; r < run_count_; ++r) {
       for (int64_t s = 0; s < runs_[r].count; ++s, ++score) {
-        const int64_t distance = position - runs_[r].first - s;
+        const int64_t distance = Seen(runs_[r], position) - runs_[r].first - s;
         *score -= Slope(head) * static_cast<float>(distance);
         if (told_apart > 0) {
           *score += distance_scores_[std::min(distance, told_apart - 1)];
@@ -237,7 +237,8 @@ class AttentionKernel {
         const int64_t token = runs_[r].first + s;
         for (int64_t row = std::max<int64_t>(0, token - slice_.position);
              row < slice_.rows; ++row) {
-          const int64_t distance = slice_.position + row - token;
+          const int64_t distance =
+              Seen(runs_[r], slice_.position + row) - token;
           scores[row] -= Slope(head) * static_cast<float>(distance);
           if (told_apart > 0) {
             scores[row] +=
@@ -247,6 +248,13 @@ class AttentionKernel {
         }
       }
     }
+  }
+
+  // From where a token at `position` sees a run: sinks as if the cache began
+  // with them.
+  int64_t Seen(const Run& run, int64_t position) const {
+    return run.far ? std::min(position, params_.sinks + params_.kept)
+                   : position;
   }
 
   bool by_distance() const {

@@ -55,8 +55,9 @@ void AttentionSliceByToken(const AttentionParams& params,
         values.push_back(token + kv_floats + kv_head * dim);
       };
       for (int64_t t = 0; t < std::min(params.sinks, first); ++t) {
+        // From where the cache, beginning with them, would end.
         see(inputs.far_q, slice.sinks + t * params.token_floats(),
-            position - t);
+            std::min(position, params.sinks + params.kept) - t);
       }
       for (int64_t t = first; t <= position; ++t) {
         const int64_t ring_row =
