@@ -230,6 +230,17 @@ void KeyReader::TokenId(const char* key, absl::optional<int32_t>& id) {
   id = found.get<int32_t>();
 }
 
+void KeyReader::Alias(const char* other, const char* key) {
+  json found = Take(other);
+  if (found.is_discarded()) return;
+  if (!Has(key)) {
+    object_[key] = std::move(found);
+  } else if (object_[key] != found) {
+    Wrong(other, found,
+          absl::StrCat(ShowJson(object_[key]), " as \"", key, "\""));
+  }
+}
+
 void KeyReader::MustBe(const char* key, const json& wanted) {
   const json found = Take(key);
   if (found.is_discarded() || found == wanted) return;

@@ -62,6 +62,8 @@ class KeyReader {
     Note(inner.Finish());
   }
   bool Has(const char* key) const { return object_.contains(key); }
+  // `other` is another spelling of `key`, which may not say something else.
+  void Alias(const char* other, const char* key);
 
   // A setting that this build computes in one way only.
   void MustBe(const char* key, const nlohmann::json& wanted);

@@ -201,6 +201,9 @@ TEST(BloomTest, HasItsOwnKeysAndDefaults) {
   EXPECT_TRUE(ReadsBack(*config));
   EXPECT_THAT(Parse("bloom"), Fails(kInvalid, "want \"attention_window\""));
   EXPECT_THAT(
+      Parse("bloom", "\"n_layer\": 2, \"num_hidden_layers\": 5"),
+      Fails(kInvalid, "\"num_hidden_layers\" is 5, want 2 as \"n_layer\""));
+  EXPECT_THAT(
       Parse("bloom",
             "\"attention_window\": 64, "
             "\"apply_residual_connection_post_layernorm\": true"),

@@ -17,11 +17,11 @@ void Read(KeyReader& keys, ModelConfig& config) {
   config.layers = 2;
   config.heads = 8;
   keys.Int("vocab_size", 1, kMaxVocabulary, config.vocab_size);
-  keys.Int("n_embed", 1, kMaxDim, config.model_dim);  // in older files
+  keys.Alias("n_embed", "hidden_size");  // in older files
+  keys.Alias("num_hidden_layers", "n_layer");
+  keys.Alias("num_attention_heads", "n_head");
   keys.Int("hidden_size", 1, kMaxDim, config.model_dim);
-  keys.Int("num_hidden_layers", 1, 1024, config.layers);
   keys.Int("n_layer", 1, 1024, config.layers);
-  keys.Int("num_attention_heads", 1, kMaxDim, config.heads);
   keys.Int("n_head", 1, kMaxDim, config.heads);
   config.ffn_dim = 4 * config.model_dim;
   keys.Bool("tie_word_embeddings", config.tie_word_embeddings);

@@ -18,7 +18,7 @@ constexpr int64_t kMaxTableFloats = int64_t{1} << 24;
 void ReadVocabulary(KeyReader& keys, ModelConfig& config) {
   config.vocab_size = 267735;
   keys.Int("vocab_size", 1, kMaxVocabulary, config.vocab_size);
-  keys.Bool("tie_weight", config.tie_word_embeddings);  // in older files
+  keys.Alias("tie_weight", "tie_word_embeddings");  // in older files
   keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
   AdaptiveConfig adaptive;
   adaptive.cutoffs = {20000, 40000, 200000};
