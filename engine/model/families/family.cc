@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/families/family.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -41,10 +43,13 @@ absl::Span<const Family* const> AllFamilies() {
 }
 
 const Family& FamilyOf(const ModelConfig& config) {
-  for (const Family* family : AllFamilies()) {
-    if (config.model_type == family->model_type) return *family;
-  }
-  MNEME_CHECK(false);
+  const absl::Span<const Family* const> all = AllFamilies();
+  const auto* const found =
+      std::find_if(all.begin(), all.end(), [&config](const Family* family) {
+        return config.model_type == family->model_type;
+      });
+  MNEME_CHECK(found != all.end());
+  return **found;
 }
 
 void ReadAttentionSpan(KeyReader& keys, AttentionConfig& attention) {
@@ -94,10 +99,13 @@ void ReadActivation(const char* key, std::string_view absent, KeyReader& keys,
 }
 
 std::string ActivationName(Activation activation) {
-  for (const NamedActivation& known : kActivations) {
-    if (activation == known.activation) return known.name;
-  }
-  MNEME_CHECK(false);
+  const auto* const found =
+      std::find_if(std::begin(kActivations), std::end(kActivations),
+                   [activation](const NamedActivation& known) {
+                     return known.activation == activation;
+                   });
+  MNEME_CHECK(found != std::end(kActivations));
+  return found->name;
 }
 
 absl::optional<LayerTensor> ParseLayerTensor(const std::string& name) {
