@@ -132,6 +132,7 @@ absl::Status Reader::Metaspace(JsonFields& fields) {
   const bool add_prefix = fields.Bool("add_prefix_space", true);
   const std::string scheme = fields.StringOrNull("prepend_scheme")
                                  .value_or(add_prefix ? "always" : "never");
+  fields.MustBe("str_rep", prefix.content);
   if (scheme == "first") prefix.kind = Step::Kind::kPrependToText;
   if (scheme == "always" || scheme == "first") {
     normalizer_.AddStep(std::move(prefix));
@@ -139,7 +140,6 @@ absl::Status Reader::Metaspace(JsonFields& fields) {
     fields.Wrong("prepend_scheme", scheme,
                  "\"always\", \"first\" or \"never\"");
   }
-  fields.MustBe("str_rep", prefix.content);
   if (fields.Bool("split", true)) {
     stages.push_back(MakeSeparatorStage(mark, Separator::kBeginsWord));
   }

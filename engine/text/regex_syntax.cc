@@ -117,9 +117,7 @@ absl::Status Translator::InSet() {
   if (left_[0] == '[') {
     left_.remove_prefix(1);
     ++sets_;
-  } else if (left_[0] != ']') {
-    Copy(1);
-  } else if (--sets_ == 0) {
+  } else if (left_[0] != ']' || --sets_ == 0) {
     Copy(1);
   } else {
     left_.remove_prefix(1);

@@ -104,6 +104,19 @@ TEST(HuggingFaceTokenizerTest, ASpecialTokenIsNotMadeOfCharacters) {
   }
 }
 
+// Older files say the replacement twice.
+TEST(HuggingFaceTokenizerTest, TheReplacementMayBeSaidTwice) {
+  const auto metaspace = [](const char* again) {
+    return With("metaspace", "/pre_tokenizer",
+                {{"type", "Metaspace"},
+                 {"replacement", "\xe2\x96\x81"},
+                 {"str_rep", again},
+                 {"add_prefix_space", true}});
+  };
+  EXPECT_THAT(Make(metaspace("\xe2\x96\x81")), IsOk());
+  EXPECT_THAT(Make(metaspace("_")), Fails(kInvalid, "\"str_rep\""));
+}
+
 // Or four letters would be a gigabyte.
 TEST(HuggingFaceTokenizerTest, ReplacementsOfReplacementsAreBounded) {
   const json longer = {{"type", "Replace"},
