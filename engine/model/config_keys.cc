@@ -70,6 +70,13 @@ json KeyReader::Take(const char* key) {
   return value;
 }
 
+bool KeyReader::TakeNull(const char* key) {
+  const auto found = object_.find(key);
+  if (found == object_.end() || !found->is_null()) return false;
+  object_.erase(found);
+  return true;
+}
+
 void KeyReader::Int(const char* key, int64_t min, int64_t max, int64_t& value) {
   const json found = Take(key);
   if (found.is_discarded()) return;
@@ -83,12 +90,7 @@ void KeyReader::Int(const char* key, int64_t min, int64_t max, int64_t& value) {
 
 void KeyReader::IntOrNull(const char* key, int64_t min, int64_t max,
                           int64_t& value) {
-  const auto found = object_.find(key);
-  if (found != object_.end() && found->is_null()) {
-    object_.erase(found);
-  } else {
-    Int(key, min, max, value);
-  }
+  if (!TakeNull(key)) Int(key, min, max, value);
 }
 
 void KeyReader::PositiveFloat(const char* key, float& value) {
@@ -118,12 +120,7 @@ void KeyReader::Number(const char* key, float& value) {
 }
 
 void KeyReader::PositiveFloatOrNull(const char* key, float& value) {
-  const auto found = object_.find(key);
-  if (found != object_.end() && found->is_null()) {
-    object_.erase(found);
-  } else {
-    PositiveFloat(key, value);
-  }
+  if (!TakeNull(key)) PositiveFloat(key, value);
 }
 
 void KeyReader::Bool(const char* key, bool& value) {
@@ -136,40 +133,29 @@ void KeyReader::Bool(const char* key, bool& value) {
   value = found.get<bool>();
 }
 
-void KeyReader::Ints(const char* key, int64_t min, int64_t max,
-                     std::vector<int64_t>& values) {
+template <typename Item, typename Good>
+void KeyReader::List(const char* key, const std::string& wanted,
+                     const Good& good, std::vector<Item>& values) {
   const json found = Take(key);
   if (found.is_discarded()) return;
-  std::vector<int64_t> items;
-  bool good = found.is_array();
-  for (const json& item : good ? found : json::array()) {
-    good = good && item.is_number_integer() &&
-           item.get<double>() >= double(min) &&
+  if (!found.is_array() || !std::all_of(found.begin(), found.end(), good)) {
+    return Wrong(key, found, absl::StrCat("a list of ", wanted));
+  }
+  values = found.get<std::vector<Item>>();
+}
+
+void KeyReader::Ints(const char* key, int64_t min, int64_t max,
+                     std::vector<int64_t>& values) {
+  const auto good = [min, max](const json& item) {
+    return item.is_number_integer() && item.get<double>() >= double(min) &&
            item.get<double>() <= double(max);
-    if (good) items.push_back(item.get<int64_t>());
-  }
-  if (!good) {
-    Wrong(key, found,
-          absl::StrCat("a list of integers from ", min, " to ", max));
-    return;
-  }
-  values = std::move(items);
+  };
+  List(key, absl::StrCat("integers from ", min, " to ", max), good, values);
 }
 
 void KeyReader::Bools(const char* key, std::vector<bool>& values) {
-  const json found = Take(key);
-  if (found.is_discarded()) return;
-  std::vector<bool> items;
-  bool good = found.is_array();
-  for (const json& item : good ? found : json::array()) {
-    good = good && item.is_boolean();
-    if (good) items.push_back(item.get<bool>());
-  }
-  if (!good) {
-    Wrong(key, found, "a list of true and false");
-    return;
-  }
-  values = std::move(items);
+  const auto good = [](const json& item) { return item.is_boolean(); };
+  List(key, "true and false", good, values);
 }
 
 std::string KeyReader::Choice(const char* key, std::vector<std::string> choices,
@@ -188,20 +174,10 @@ std::string KeyReader::Choice(const char* key, std::vector<std::string> choices,
 void KeyReader::Choices(const char* key,
                         const std::vector<std::string>& choices,
                         std::vector<std::string>& values) {
-  const json found = Take(key);
-  if (found.is_discarded()) return;
-  std::vector<std::string> items;
-  bool good = found.is_array();
-  for (const json& item : good ? found : json::array()) {
-    good = good &&
-           std::find(choices.begin(), choices.end(), item) != choices.end();
-    if (good) items.push_back(item.get<std::string>());
-  }
-  if (!good) {
-    Wrong(key, found, absl::StrCat("a list of ", Either(choices)));
-    return;
-  }
-  values = std::move(items);
+  const auto good = [&choices](const json& item) {
+    return std::find(choices.begin(), choices.end(), item) != choices.end();
+  };
+  List(key, Either(choices), good, values);
 }
 
 void KeyReader::TokenIds(const char* key, std::vector<int32_t>& ids) {

@@ -59,7 +59,7 @@ class KeyReader {
     if (!found.is_object()) return Wrong(key, found, "an object, or null");
     KeyReader inner(std::move(found), where_ + key + ".");
     read(inner);
-    Note(inner.Finish());
+    status_.Update(inner.Finish());
   }
   bool Has(const char* key) const { return object_.contains(key); }
   // `other` is another spelling of `key`, which may not say something else.
@@ -83,9 +83,12 @@ class KeyReader {
   void Wrong(const char* key, const nlohmann::json& found,
              const std::string& wanted);
 
-  void Note(const absl::Status& status) {
-    if (status_.ok()) status_ = status;
-  }
+  // Takes a key that is null.
+  bool TakeNull(const char* key);
+  // The items of a list that are all `good`; else `wanted`.
+  template <typename Item, typename Good>
+  void List(const char* key, const std::string& wanted, const Good& good,
+            std::vector<Item>& values);
 
   nlohmann::json object_;
   const std::string where_;

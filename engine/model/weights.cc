@@ -126,7 +126,7 @@ absl::StatusOr<Tensor> Weights::TakeParts(const TensorSource& source,
 absl::StatusOr<Tensor> Weights::TakeTensor(const std::string& name,
                                            const Shape& shape) {
   const TensorSource source = SourceOf(name);
-  if (source.transposed || source.all_rows > 0) {
+  if (!source.as_is()) {
     return TakeParts(source, shape);
   }
   MNEME_ASSIGN_OR_RETURN(const TensorView view, Take(source.name, shape));
@@ -138,7 +138,7 @@ absl::StatusOr<Tensor> Weights::TakeTensor(const std::string& name,
 absl::StatusOr<std::unique_ptr<const Matrix>> Weights::TakeMatrix(
     const std::string& name, const Shape& shape, Preparer& backend) {
   const TensorSource source = SourceOf(name);
-  if (source.transposed || source.all_rows > 0) {
+  if (!source.as_is()) {
     MNEME_ASSIGN_OR_RETURN(const Tensor tensor, TakeParts(source, shape));
     return backend.PrepareMatrix(
         {.data = tensor.data(), .dtype = DType::kF32, .shape = tensor.shape()});

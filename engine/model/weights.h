@@ -30,6 +30,9 @@ struct TensorSource {
   int64_t first = 0;
   int64_t run = 0;
   int64_t period = 0;
+
+  // Whether the file has the tensor itself, under its name there.
+  bool as_is() const { return !transposed && all_rows == 0; }
 };
 
 // The tensors of a checkpoint directory, taken one by one while a model is

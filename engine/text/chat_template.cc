@@ -26,26 +26,26 @@ absl::Status WrongRole(std::string_view kind, std::string_view role,
       ")"));
 }
 
-// A role that is written out: letters alone, so that nothing else can be.
-absl::Status CheckWrittenRole(std::string_view kind, std::string_view role) {
-  const bool plain = std::all_of(role.begin(), role.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '-';
-  });
-  if (plain && !role.empty() && role.size() <= kMaxRoleBytes) {
-    return absl::OkStatus();
+// One that writes roles out: letters alone, so that nothing else can be.
+class WrittenRoleTemplate : public ChatTemplate {
+ public:
+  absl::Status CheckRole(std::string_view role) const final {
+    const bool plain = std::all_of(role.begin(), role.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+             c == '-';
+    });
+    if (plain && !role.empty() && role.size() <= kMaxRoleBytes) {
+      return absl::OkStatus();
+    }
+    return WrongRole(kind(), role,
+                     absl::StrCat("1 to ", kMaxRoleBytes,
+                                  " of the characters a-z, 0-9, _ and -"));
   }
-  return WrongRole(kind, role,
-                   absl::StrCat("1 to ", kMaxRoleBytes,
-                                " of the characters a-z, 0-9, _ and -"));
-}
+};
 
-class PlainTemplate final : public ChatTemplate {
+class PlainTemplate final : public WrittenRoleTemplate {
  public:
   std::string_view kind() const override { return "plain"; }
-  absl::Status CheckRole(std::string_view role) const override {
-    return CheckWrittenRole(kind(), role);
-  }
   absl::optional<int32_t> end() const override { return absl::nullopt; }
 
  protected:
@@ -60,14 +60,11 @@ class PlainTemplate final : public ChatTemplate {
   }
 };
 
-class ChatmlTemplate final : public ChatTemplate {
+class ChatmlTemplate final : public WrittenRoleTemplate {
  public:
   ChatmlTemplate(int32_t start, int32_t end) : start_(start), end_(end) {}
 
   std::string_view kind() const override { return "chatml"; }
-  absl::Status CheckRole(std::string_view role) const override {
-    return CheckWrittenRole(kind(), role);
-  }
   absl::optional<int32_t> end() const override { return end_; }
 
  protected:
@@ -87,15 +84,12 @@ class ChatmlTemplate final : public ChatTemplate {
   const int32_t end_;
 };
 
-class Llama3Template final : public ChatTemplate {
+class Llama3Template final : public WrittenRoleTemplate {
  public:
   Llama3Template(int32_t start_header, int32_t end_header, int32_t end)
       : start_header_(start_header), end_header_(end_header), end_(end) {}
 
   std::string_view kind() const override { return "llama3"; }
-  absl::Status CheckRole(std::string_view role) const override {
-    return CheckWrittenRole(kind(), role);
-  }
   absl::optional<int32_t> end() const override { return end_; }
 
  protected:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/check.h"
+#include "engine/base/utf8.h"
 #include "engine/text/tokenizer.h"
 
 namespace mneme {
@@ -44,6 +45,29 @@ inline void EncodeBothWays(const Tokenizer& tokenizer, int64_t vocab_size,
   }
   MNEME_CHECK(pending == text.substr(taken));
   MNEME_CHECK(streamed == whole);
+}
+
+// Whatever the bytes of `input`, a file is refused or makes a tokenizer, to
+// which the pieces of a text are the text. Input: the text's length in
+// `length_bytes` little-endian, the text, the file. `make`(file) makes it.
+template <typename Make>
+void EncodeAsFileSays(std::string_view input, size_t length_bytes,
+                      int64_t vocab_size, const Make& make,
+                      bool leaves_space = false) {
+  if (input.size() < length_bytes) return;
+  size_t length = 0;
+  for (size_t i = 0; i < length_bytes; ++i) {
+    length |= static_cast<size_t>(static_cast<uint8_t>(input[i])) << (8 * i);
+  }
+  input.remove_prefix(length_bytes);
+  std::string_view text = input.substr(0, length);
+  text = text.substr(0, WholeUtf8Chars(text).whole_bytes);
+  const auto tokenizer = make(input.substr(std::min(length, input.size())));
+  if (!tokenizer.ok()) {
+    MNEME_CHECK(!tokenizer.status().message().empty());
+    return;
+  }
+  EncodeBothWays(**tokenizer, vocab_size, text, leaves_space);
 }
 
 }  // namespace mneme

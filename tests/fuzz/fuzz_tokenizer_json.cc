@@ -4,43 +4,20 @@
 // or makes a tokenizer, to which the pieces of a text are the text.
 //
 // Input: the text's length in two bytes little-endian, the text, the file.
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-#include "engine/base/check.h"
-#include "engine/base/utf8.h"
 #include "engine/text/huggingface_tokenizer.h"
 #include "tests/fuzz/encode_both_ways.h"
 
-namespace mneme {
-namespace {
-
-constexpr int64_t kVocabSize = 1 << 16;
-
-void RunOne(std::string_view input) {
-  if (input.size() < 2) return;
-  const size_t length = static_cast<uint8_t>(input[0]) |
-                        static_cast<size_t>(static_cast<uint8_t>(input[1]))
-                            << 8;
-  input.remove_prefix(2);
-  std::string_view text = input.substr(0, length);
-  text = text.substr(0, WholeUtf8Chars(text).whole_bytes);
-  const std::string_view file = input.substr(std::min(length, input.size()));
-  const auto tokenizer =
-      MakeHuggingFaceTokenizer(file, {.vocab_size = kVocabSize});
-  if (!tokenizer.ok()) {
-    MNEME_CHECK(!tokenizer.status().message().empty());
-    return;
-  }
-  EncodeBothWays(**tokenizer, kVocabSize, text);
-}
-
-}  // namespace
-}  // namespace mneme
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  mneme::RunOne({reinterpret_cast<const char*>(data), size});
+  constexpr int64_t kVocabSize = 1 << 16;
+  mneme::EncodeAsFileSays({reinterpret_cast<const char*>(data), size},
+                          /*length_bytes=*/2, kVocabSize,
+                          [](std::string_view file) {
+                            return mneme::MakeHuggingFaceTokenizer(
+                                file, {.vocab_size = kVocabSize});
+                          });
   return 0;
 }

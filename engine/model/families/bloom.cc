@@ -24,22 +24,10 @@ void Read(KeyReader& keys, ModelConfig& config) {
   keys.Int("n_layer", 1, 1024, config.layers);
   keys.Int("n_head", 1, kMaxDim, config.heads);
   config.ffn_dim = 4 * config.model_dim;
-  keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
-  config.norm = NormType::kLayer;
-  config.norm_eps = 1e-5f;
-  keys.PositiveFloat("layer_norm_epsilon", config.norm_eps);
   config.embedding_norm = true;
   config.activation = Activation::kGeluTanh;
-  config.ffn_gate = false;
-  config.ffn_bias = true;
-  config.mixers = {MixerType::kAttention};
-  AttentionConfig& attention = config.attention;
-  attention.kv_heads = config.heads;
-  attention.head_dim = config.model_dim / config.heads;
-  attention.positions = AttentionPositions::kSlopes;
-  attention.qkv_bias = true;
-  attention.o_bias = true;
-  ReadAttentionSpan(keys, attention);
+  ReadGptLayers(AttentionPositions::kSlopes, keys, config);
+  ReadAttentionSpan(keys, config.attention);
   keys.MustBe("apply_residual_connection_post_layernorm", false);
   // Of training, of how its first trainer split products, and what it was
   // trained on at a time.

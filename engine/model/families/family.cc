@@ -86,6 +86,23 @@ void AttentionSpanToJson(const AttentionConfig& attention,
   }
 }
 
+void ReadGptLayers(AttentionPositions positions, KeyReader& keys,
+                   ModelConfig& config) {
+  keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
+  config.norm = NormType::kLayer;
+  config.norm_eps = 1e-5f;
+  keys.PositiveFloat("layer_norm_epsilon", config.norm_eps);
+  config.ffn_gate = false;
+  config.ffn_bias = true;
+  config.mixers = {MixerType::kAttention};
+  AttentionConfig& attention = config.attention;
+  attention.kv_heads = config.heads;
+  attention.head_dim = config.model_dim / config.heads;
+  attention.positions = positions;
+  attention.qkv_bias = true;
+  attention.o_bias = true;
+}
+
 void ReadActivation(const char* key, std::string_view absent, KeyReader& keys,
                     ModelConfig& config) {
   std::vector<std::string> names;

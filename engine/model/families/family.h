@@ -79,6 +79,12 @@ void ReadAttentionSpan(KeyReader& keys, AttentionConfig& attention);
 absl::Status CheckAttentionSpan(const AttentionConfig& attention);
 void AttentionSpanToJson(const AttentionConfig& attention, nlohmann::json& out);
 
+// What GPT-2 and those after its manner share: LayerNorms, biases everywhere, a
+// feed-forward part without a gate, and as many heads of keys as of queries.
+// After the sizes.
+void ReadGptLayers(AttentionPositions positions, KeyReader& keys,
+                   ModelConfig& config);
+
 // The activation that `key` names as Hugging Face does; if absent, `absent`.
 void ReadActivation(const char* key, std::string_view absent, KeyReader& keys,
                     ModelConfig& config);

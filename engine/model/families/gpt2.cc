@@ -27,22 +27,10 @@ void Read(KeyReader& keys, ModelConfig& config) {
   config.ffn_dim = 4 * config.model_dim;
   keys.IntOrNull("n_inner", 1, kMaxDim, config.ffn_dim);
   ReadActivation("activation_function", "gelu_new", keys, config);
-  keys.Bool("tie_word_embeddings", config.tie_word_embeddings);
-  config.norm = NormType::kLayer;
-  config.norm_eps = 1e-5f;
-  keys.PositiveFloat("layer_norm_epsilon", config.norm_eps);
-  config.ffn_gate = false;
-  config.ffn_bias = true;
-  config.mixers = {MixerType::kAttention};
-  AttentionConfig& attention = config.attention;
-  attention.kv_heads = config.heads;
-  attention.head_dim = config.model_dim / config.heads;
-  attention.positions = AttentionPositions::kNone;
-  attention.qkv_bias = true;
-  attention.o_bias = true;
+  ReadGptLayers(AttentionPositions::kNone, keys, config);
   // There is no embedding for more.
-  attention.limit = config.positions;
-  keys.Int("attention_limit", 1, config.positions, attention.limit);
+  config.attention.limit = config.positions;
+  keys.Int("attention_limit", 1, config.positions, config.attention.limit);
   keys.MustBe("scale_attn_weights", true);
   keys.MustBe("scale_attn_by_inverse_layer_idx", false);
   keys.MustBe("add_cross_attention", false);
