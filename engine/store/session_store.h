@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where sessions outlive the process: for each one a record, a journal of what
+// its history was given since, and snapshots of its state.
+//
+// Writes are queued and committed in groups, in the order in which they came,
+// with one sync for each group. Reads block, and are for threads that may.
+//
+// A store that several nodes share fits behind this interface: every write
+// names a session, whose epoch its record holds, and may be answered ABORTED
+// (EPOCH_FENCED) if another node owns it by then.
+#ifndef MNEME_ENGINE_STORE_SESSION_STORE_H_
+#define MNEME_ENGINE_STORE_SESSION_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/store/store_types.h"
+
+namespace mneme {
+
+// Thread-safe. Errors of all methods: UNAVAILABLE (STORE_UNAVAILABLE) if the
+// store cannot read or write; DATA_LOSS if what it reads is damaged.
+class SessionStore {
+ public:
+  // How long requests are remembered, and how many bytes of them.
+  static constexpr absl::Duration kKeepRequests = absl::Hours(24);
+  static constexpr int64_t kMaxRequestBytes = 8 << 20;
+
+  // Called once, from a thread of the store, in the order of the writes.
+  using Done = std::function<void(const absl::Status&)>;
+
+  // Writes that wait are carried out first.
+  virtual ~SessionStore() = default;
+
+  // Whether what is written survives a crash and a loss of power.
+  virtual bool durable() const = 0;
+
+  // Queues a change; returns at once. It is durable, where the store is, once
+  // `done` is called with OK; with an error it is not there, but for a loss of
+  // power or a crash right then, after which it may be: the caller appends
+  // again with drop_journal_from, or not at all. After an error the writes
+  // of that session that wait behind are refused too, until one comes that has
+  // `drop_journal_from` or `remove`, and so does not build on what failed.
+  // RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may.
+  virtual void Write(StoreWrite write, Done done) = 0;
+
+  // Writes the contents of a snapshot, which a record that is put later refers
+  // to by the number returned; one that none does is dropped when the store is
+  // opened next, or by DropBlob.
+  virtual absl::StatusOr<uint64_t> WriteBlob(std::string_view contents) = 0;
+  virtual void DropBlob(uint64_t blob) = 0;
+  virtual absl::StatusOr<std::string> ReadBlob(uint64_t blob) const = 0;
+
+  // Calls `read` with the records of a session from `seq` on, until it returns
+  // false. DATA_LOSS if one is damaged or missing.
+  virtual absl::Status ReadJournal(
+      const std::string& uid, uint64_t seq,
+      absl::FunctionRef<bool(uint64_t seq, std::string_view payload)> read)
+      const = 0;
+
+  // All sessions, by id. One whose record is damaged is told of by an error
+  // of its own: `damaged` gets its id, as far as it is known, and what is
+  // wrong.
+  virtual absl::Status ReadSessions(
+      absl::FunctionRef<void(FoundSession session)> read,
+      absl::FunctionRef<void(const std::string& id, const absl::Status& error)>
+          damaged) const = 0;
+  // The oldest first.
+  virtual absl::StatusOr<std::vector<RememberedRequest>> ReadRequests()
+      const = 0;
+
+  // Rewrites what is kept so that nothing of what was dropped is left anywhere.
+  virtual absl::Status Compact() = 0;
+
+  virtual StoreStats stats() const = 0;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_STORE_SESSION_STORE_H_
