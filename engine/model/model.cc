@@ -169,6 +169,43 @@ void Model::Initialise(SessionState& state) const {
   }
 }
 
+absl::Status Model::DecodeState(std::string_view in,
+                                SessionState& state) const {
+  ResetState(state);
+  absl::Status status = state.Decode(in);
+  if (status.ok()) status = CheckState(state);
+  if (!status.ok()) ResetState(state);
+  return status;
+}
+
+absl::Status Model::CheckState(const SessionState& state) const {
+  const int64_t limit = config_.token_limit();
+  if (limit > 0 && state.position() > limit) {
+    return absl::DataLossError(absl::StrCat("session state: found ",
+                                            state.position(),
+                                            " tokens, wanted up to ", limit));
+  }
+  std::vector<int32_t> tokens;
+  state.CopyRecent(SessionState::kRecentTokens, tokens);
+  tokens.insert(tokens.end(), state.tail().begin(), state.tail().end());
+  for (const int32_t token : tokens) {
+    if (token < 0 || token >= config_.vocab_size) {
+      return absl::DataLossError(absl::StrCat("session state: found token ",
+                                              token, ", wanted one below ",
+                                              config_.vocab_size));
+    }
+  }
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const int64_t first = layout_->first_part(static_cast<int64_t>(layer));
+    if (!blocks_[layer].mixer().HasRightRows(first, state)) {
+      return absl::DataLossError(absl::StrCat(
+          "session state: layer ", layer, " has not the rows that ",
+          state.computed_tokens(), " tokens leave"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 int64_t Model::max_rows() const {
   return std::max(options_.block_tokens, options_.max_step_rows);
 }

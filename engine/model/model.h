@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -108,6 +109,10 @@ class Model {
   absl::StatusOr<std::unique_ptr<SessionState>> NewState() const;
   // Makes `state`, which this model made, as NewState makes them.
   void ResetState(SessionState& state) const;
+  // Makes `state`, which this model made, the one that `in` is the encoded form
+  // of. On an error it is as ResetState makes it: as SessionState::Decode says,
+  // and DATA_LOSS for a state that no history of this model leads to.
+  absl::Status DecodeState(std::string_view in, SessionState& state) const;
 
   // Scratch that Forward takes, and that a caller takes for its logits, in a
   // pass of `rows` at most.
@@ -139,6 +144,7 @@ class Model {
 
   // Writes what a session begins with into a state of zeros.
   void Initialise(SessionState& state) const;
+  absl::Status CheckState(const SessionState& state) const;
   void CommitSegment(SessionState& state) const;
   void KeepHidden(ConstRows hidden, absl::Span<const PassSlice> slices) const;
 

@@ -136,6 +136,21 @@ class SessionState {
   std::string Digest(std::string_view fingerprint,
                      std::string_view pending = {}) const;
 
+  // -- As bytes; see FORMAT.md ---------------------------------------------
+
+  // Appends the committed state, the tail and the ring to `out`. An open unit
+  // leaves no trace.
+  void Encode(std::string& out) const;
+  // Bytes that Encode appends.
+  int64_t EncodedBytes() const;
+  // Becomes the state that was encoded: the same digest, and the same
+  // continuation bit for bit. REQUIRES: the state is new, or Clear was called,
+  // and no unit is open; rows of a ring before the first token stay as they
+  // are. FAILED_PRECONDITION (STATE_INCOMPATIBLE) for another layout or a newer
+  // format, DATA_LOSS for bytes that no state has; then nothing has changed.
+  // What the model alone knows is not checked: Model::DecodeState does.
+  absl::Status Decode(std::string_view in);
+
  private:
   struct Extent {
     int buffer = 0;
@@ -147,6 +162,11 @@ class SessionState {
   };
 
   explicit SessionState(std::shared_ptr<const StateLayout> layout);
+
+  // Rows of a part that are encoded: those that are committed.
+  int64_t UsedRows(int64_t part) const;
+  // Bytes that are encoded before the parts' rows.
+  void EncodeHead(std::string& out) const;
 
   const float* Buffer(int64_t part, int buffer) const {
     return reinterpret_cast<const float*>(memory_.data()) +

@@ -32,6 +32,8 @@ struct PartSpec {
   int64_t row_floats = 0;
   // Of an appended part: whether it does once it is full. Otherwise it stays.
   bool starts_over = true;
+
+  bool operator==(const PartSpec&) const = default;
 };
 
 using LayerSpec = std::vector<PartSpec>;

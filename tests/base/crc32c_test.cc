@@ -55,9 +55,19 @@ TEST(Crc32cTest, AgreesWithTheDefinitionAtEveryAlignmentAndLength) {
   for (size_t begin = 0; begin < 16; ++begin) {
     for (size_t length = 0; length <= 80; ++length) {
       const std::string_view piece(bytes.data() + begin, length);
+      ASSERT_EQ(Crc32cByTables(piece), BitwiseCrc32c(piece))
+          << length << " bytes from " << begin;
       ASSERT_EQ(Crc32c(piece), BitwiseCrc32c(piece))
           << length << " bytes from " << begin;
     }
+  }
+}
+
+TEST(Crc32cTest, BytesInPiecesHaveTheChecksumOfTheWhole) {
+  const std::string bytes = "bytes in two pieces, cut anywhere";
+  for (size_t cut = 0; cut <= bytes.size(); ++cut) {
+    EXPECT_EQ(ExtendCrc32c(Crc32c(bytes.substr(0, cut)), bytes.substr(cut)),
+              Crc32c(bytes));
   }
 }
 

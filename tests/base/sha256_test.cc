@@ -76,5 +76,73 @@ TEST(Sha256Test, AnIntegerCountsAsItsEightBytesLowestFirst) {
                                      "\xff\xff\xff\xff\xff\xff\xff\xff"));
 }
 
+// -- Saving ------------------------------------------------------------------
+
+// `count` bytes, no two neighbouring blocks of them equal.
+std::string SomeBytes(int count) {
+  std::string bytes;
+  for (int i = 0; i < count; ++i) bytes.push_back(static_cast<char>(i * 7 + 1));
+  return bytes;
+}
+
+TEST(Sha256Test, ARestoredOneGoesOnFromAnyLength) {
+  const std::string bytes = SomeBytes(400);
+  for (int length = 0; length <= 200; ++length) {
+    Sha256 hash;
+    hash.Update(std::string_view(bytes).substr(0, length));
+    const std::string saved = hash.Save();
+    ASSERT_EQ(static_cast<int64_t>(saved.size()), Sha256::kSavedBytes);
+    absl::optional<Sha256> restored = Sha256::Restore(saved);
+    ASSERT_TRUE(restored.has_value()) << length;
+    EXPECT_EQ(restored->bytes(), static_cast<uint64_t>(length));
+    EXPECT_EQ(restored->Save(), saved) << length;
+    EXPECT_EQ(restored->HexDigest(), Digest(bytes.substr(0, length)));
+    restored->Update(std::string_view(bytes).substr(length));
+    EXPECT_EQ(restored->HexDigest(), Digest(bytes)) << length;
+  }
+}
+
+TEST(Sha256Test, TheSavedFormIsTheSameWhateverCameBefore) {
+  Sha256 at_once;
+  at_once.Update(SomeBytes(130));
+  Sha256 in_pieces;
+  for (const char c : SomeBytes(130)) in_pieces.Update({&c, 1});
+  EXPECT_EQ(at_once.Save(), in_pieces.Save());
+}
+
+TEST(Sha256Test, NoOtherFormIsRestored) {
+  Sha256 hash;
+  hash.Update(SomeBytes(70));
+  const std::string saved = hash.Save();
+  EXPECT_FALSE(Sha256::Restore("").has_value());
+  EXPECT_FALSE(Sha256::Restore(saved.substr(1)).has_value());
+  EXPECT_FALSE(Sha256::Restore(saved + '\0').has_value());
+  std::string behind = saved;
+  behind[40 + 6] = 1;  // the open block has six bytes
+  EXPECT_FALSE(Sha256::Restore(behind).has_value());
+  std::string chained = Sha256().Save();
+  chained[8] = 0;
+  EXPECT_FALSE(Sha256::Restore(chained).has_value());
+  std::string endless = saved;
+  endless[7] = static_cast<char>(0xff);
+  EXPECT_FALSE(Sha256::Restore(endless).has_value());
+}
+
+TEST(Sha256Test, ADigestIsItsHexDigitsAsBytes) {
+  const std::string digest = Sha256().Digest();
+  ASSERT_EQ(digest.size(), 32u);
+  EXPECT_EQ(digest.substr(0, 4), "\xe3\xb0\xc4\x42");
+}
+
+TEST(Sha256Test, ACopyGoesItsOwnWay) {
+  Sha256 first;
+  first.Update("ab");
+  Sha256 second = first;
+  first.Update("c");
+  second.Update("d");
+  EXPECT_EQ(first.HexDigest(), kOfAbc);
+  EXPECT_EQ(second.HexDigest(), Digest("abd"));
+}
+
 }  // namespace
 }  // namespace mneme

@@ -83,6 +83,13 @@ class Attention final : public SequenceMixer {
   void InitialiseState(int64_t /*first_part*/,
                        SessionState& /*state*/) const override {}
 
+  bool HasRightRows(int64_t first_part,
+                    const SessionState& state) const override {
+    if (config_.sinks == 0) return true;
+    return state.rows(first_part + int64_t(AttentionPart::kSinks)) ==
+           std::min(state.computed_tokens(), config_.sinks);
+  }
+
   int64_t scratch_bytes(int64_t rows) const override {
     // q, far_q, out; k, v; the angles of both kinds of queries.
     return 3 * Pass::ScratchBytes(rows, query_dim()) +

@@ -53,6 +53,12 @@ class Infini final : public SequenceMixer {
   void InitialiseState(int64_t /*first_part*/,
                        SessionState& /*state*/) const override {}
 
+  // A segment that is full is written.
+  bool HasRightRows(int64_t first_part,
+                    const SessionState& state) const override {
+    return open_tokens(first_part, state) < config_.segment;
+  }
+
   int64_t scratch_bytes(int64_t rows) const override {
     return 2 * Pass::ScratchBytes(rows, query_dim()) +
            2 * Pass::ScratchBytes(rows, kv_dim());

@@ -34,6 +34,13 @@ class SequenceMixer {
   virtual void InitialiseState(int64_t first_part,
                                SessionState& state) const = 0;
 
+  // Whether the parts of `state` have as many rows as its history gives them,
+  // as far as Forward relies on that.
+  virtual bool HasRightRows(int64_t /*first_part*/,
+                            const SessionState& /*state*/) const {
+    return true;
+  }
+
   // Scratch that Forward takes in a pass of at most `rows`.
   virtual int64_t scratch_bytes(int64_t rows) const = 0;
 

@@ -94,6 +94,12 @@ class Ttt final : public SequenceMixer {
     std::copy(initial.begin(), initial.end(), state.mutable_contents(part));
   }
 
+  bool HasRightRows(int64_t first_part,
+                    const SessionState& state) const override {
+    return state.rows(first_part + int64_t(TttPart::kFactors)) ==
+           state.computed_tokens() % mini_batch_;
+  }
+
   int64_t scratch_bytes(int64_t rows) const override {
     return projections_.scratch_bytes(rows) +
            Pass::ScratchBytes(rows, heads_ * head_dim_);  // out
