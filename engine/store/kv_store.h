@@ -43,7 +43,7 @@ class KvStore {
   virtual absl::StatusOr<absl::optional<std::string>> Get(
       Space space, std::string_view key) const = 0;
   // Calls `read` with the entries of [begin, end) in order, until it returns
-  // false.
+  // false. It may read this store, but not write to it.
   virtual absl::Status Scan(
       Space space, std::string_view begin, std::string_view end,
       absl::FunctionRef<bool(std::string_view key, std::string_view value)>

@@ -46,33 +46,42 @@ class SessionStore {
   // Queues a change; returns at once. It is durable, where the store is, once
   // `done` is called with OK; with an error it is not there, but for a loss of
   // power or a crash right then, after which it may be: the caller appends
-  // again with drop_journal_from, or not at all. After an error the writes
-  // of that session that wait behind are refused too, until one comes that has
+  // again with drop_journal_from, or not at all. After an error all writes of
+  // that session are refused with it, until one comes that has
   // `drop_journal_from` or `remove`, and so does not build on what failed.
-  // RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may.
+  // RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may and the
+  // write would add to it; NOT_FOUND if the session is not there and no record
+  // is put; FAILED_PRECONDITION if the record refers to a blob that is not
+  // there any more; DATA_LOSS if the session's record is damaged and none is
+  // put; INTERNAL if the write does not fit the session, for one if it would
+  // leave a gap in the journal.
   virtual void Write(StoreWrite write, Done done) = 0;
 
   // Writes the contents of a snapshot, which a record that is put later refers
   // to by the number returned; one that none does is dropped when the store is
   // opened next, or by DropBlob.
   virtual absl::StatusOr<uint64_t> WriteBlob(std::string_view contents) = 0;
+  // One that a record refers to stays.
   virtual void DropBlob(uint64_t blob) = 0;
   virtual absl::StatusOr<std::string> ReadBlob(uint64_t blob) const = 0;
 
   // Calls `read` with the records of a session from `seq` on, until it returns
-  // false. DATA_LOSS if one is damaged or missing.
+  // false. DATA_LOSS, naming it, if one is damaged or missing. NOT_FOUND if
+  // the session is not there.
   virtual absl::Status ReadJournal(
       const std::string& uid, uint64_t seq,
       absl::FunctionRef<bool(uint64_t seq, std::string_view payload)> read)
       const = 0;
 
-  // All sessions, by id. One whose record is damaged is told of by an error
-  // of its own: `damaged` gets its id, as far as it is known, and what is
-  // wrong.
+  // All sessions, by uid. Of one whose record or journal's end is damaged,
+  // `damaged` gets the uid and what is wrong.
   virtual absl::Status ReadSessions(
       absl::FunctionRef<void(FoundSession session)> read,
-      absl::FunctionRef<void(const std::string& id, const absl::Status& error)>
+      absl::FunctionRef<void(const std::string& uid, const absl::Status& error)>
           damaged) const = 0;
+  // Reads all that is kept of a session: DATA_LOSS with all that is wrong.
+  // NOT_FOUND if it is not there.
+  virtual absl::Status VerifySession(const std::string& uid) const = 0;
   // The oldest first.
   virtual absl::StatusOr<std::vector<RememberedRequest>> ReadRequests()
       const = 0;

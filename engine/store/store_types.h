@@ -23,8 +23,9 @@ struct StoredSnapshot {
   int64_t position = 0;   // tokens
   int64_t pending_tokens = 0;
   int64_t pending_bytes = 0;
-  std::string state_digest;       // 64 hex digits
-  std::string history_digest;     // likewise
+  // 64 hex digits; empty if input still waited to be absorbed.
+  std::string state_digest;
+  std::string history_digest;     // 64 hex digits
   std::string model_fingerprint;  // likewise
   int64_t stored_bytes = 0;
   absl::Time create_time;
@@ -49,13 +50,19 @@ struct SessionRecord {
   int64_t snapshot_interval_tokens = 0;  // 0: the node's
   absl::Time create_time;
   absl::Time update_time;
+  bool pinned = false;  // stays in memory
   // Not empty: a checksum failed, and this is what was found.
   std::string quarantine;
+  // Then the newest snapshot that was found whole; empty if none was.
+  std::string good_snapshot;
   // Automatic ones, the oldest first.
   std::vector<StoredSnapshot> ring;
   // Those with names, by name.
   std::map<std::string, StoredSnapshot> named;
   uint64_t replay_seq = 0;
+  // The first record of the journal that is kept, if it begins there with an
+  // empty session.
+  absl::optional<uint64_t> start_seq;
 
   bool operator==(const SessionRecord&) const = default;
 };

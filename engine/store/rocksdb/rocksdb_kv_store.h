@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_STORE_ROCKSDB_ROCKSDB_KV_STORE_H_
+#define MNEME_ENGINE_STORE_ROCKSDB_ROCKSDB_KV_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/store/kv_store.h"
+
+namespace rocksdb {
+class Env;
+}  // namespace rocksdb
+
+namespace mneme {
+
+class StoreDirectory;
+
+struct RocksDbOptions {
+  // What is left free of the file system: with less, only writes that drop
+  // something, and add little, go through. 0: nothing.
+  int64_t min_free_bytes = 64 << 20;
+  // For tests; outlives the store. Null: the machine's.
+  rocksdb::Env* env = nullptr;
+};
+
+// In a directory of RocksDB's, one column family for each space: see
+// FORMAT.md.
+//
+// After a failed write, the next one closes the database, cuts off its log what
+// failed, and opens it again; so the store works again once the machine does.
+// Reads are UNAVAILABLE meanwhile.
+class RocksDbKvStore final : public KvStore {
+ public:
+  // What one takes at most of the memory: write buffers, twice while they are
+  // flushed; the block cache; tables held open; the buffers of a compaction.
+  static constexpr int64_t kWriteBufferBytes = 40 << 20;
+  static constexpr int64_t kBlockCacheBytes = 16 << 20;
+  static constexpr int64_t kMemoryBytes =
+      2 * kWriteBufferBytes + kBlockCacheBytes + (32 << 20);
+
+  // Creates the directory, for the owner alone, where there is none.
+  // FAILED_PRECONDITION if another process has it open or if it is of another
+  // format version; DATA_LOSS if it is damaged; UNAVAILABLE if it cannot be
+  // read or written.
+  static absl::StatusOr<std::unique_ptr<RocksDbKvStore>> Open(
+      const std::string& directory, const RocksDbOptions& options);
+
+  ~RocksDbKvStore() override;
+
+  absl::Status Write(const Batch& batch, bool sync) override;
+  absl::StatusOr<absl::optional<std::string>> Get(
+      Space space, std::string_view key) const override;
+  absl::Status Scan(
+      Space space, std::string_view begin, std::string_view end,
+      absl::FunctionRef<bool(std::string_view key, std::string_view value)>
+          read) const override;
+  absl::StatusOr<absl::optional<Entry>> Last(
+      Space space, std::string_view begin, std::string_view end) const override;
+  absl::Status Compact() override;
+  int64_t used_bytes() const override;
+  bool durable() const override { return true; }
+
+ private:
+  struct Database;
+
+  RocksDbKvStore(std::string directory, const RocksDbOptions& options,
+                 std::unique_ptr<StoreDirectory> files);
+
+  // Checks the files first, and cuts what comes behind the change `last`.
+  absl::Status OpenDatabase(absl::optional<uint64_t> last)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  void CloseDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // Notes that all up to last_sequence_ is synced.
+  absl::Status MarkCommitted(Database& database)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status CheckRoom(const Batch& batch) const;
+  absl::StatusOr<std::shared_ptr<Database>> Current() const;
+
+  const std::string directory_;
+  const RocksDbOptions options_;
+
+  absl::Mutex write_mutex_;  // one write at a time
+  const std::unique_ptr<StoreDirectory> files_ ABSL_GUARDED_BY(write_mutex_);
+  bool failed_ ABSL_GUARDED_BY(write_mutex_) = false;
+  // Of the last write that got through.
+  uint64_t last_sequence_ ABSL_GUARDED_BY(write_mutex_) = 0;
+
+  mutable absl::Mutex mutex_;
+  // Null while it cannot be opened. Those who read have a share in it.
+  std::shared_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_STORE_ROCKSDB_ROCKSDB_KV_STORE_H_
