@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
+#include "engine/base/log.h"
 #include "engine/base/machine.h"
+#include "engine/base/status_macros.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
 #include "engine/ops/cpu/cpu_backend.h"
 #include "engine/ops/reference/reference_backend.h"
+#include "engine/store/open_store.h"
+#include "engine/store/salvage_store.h"
 
 namespace mneme {
 namespace {
@@ -18,6 +24,33 @@ namespace {
 absl::Status Draining() {
   return WithReason(absl::UnavailableError("the server is draining"),
                     {.reason = "DRAINING", .metadata = {}});
+}
+
+// Reading and writing of states beside the passes.
+constexpr int kIoThreads = 2;
+constexpr int kThreadsThatWait = 2;
+
+absl::StatusOr<std::unique_ptr<SessionStore>> OpenStore(
+    const EngineOptions& options) {
+  if (options.data_directory.empty()) {
+    return MakeMemoryStore({.max_bytes = options.store_bytes > 0
+                                             ? options.store_bytes
+                                             : options.session_memory_bytes,
+                            .clock = options.clock});
+  }
+  if (options.salvage) {
+    SalvageReport report;
+    MNEME_RETURN_IF_ERROR(SalvageStore(options.data_directory, {}, report));
+    for (const std::string& action : report.actions) {
+      LogWarning("salvage: ", action);
+    }
+    LogWarning("salvage: ", report.sessions, " sessions are whole, ",
+               report.quarantined.size(), " are quarantined, ",
+               report.unreadable.size(), " cannot be read");
+  }
+  return OpenRocksDbStore(
+      options.data_directory,
+      {.max_bytes = options.store_bytes, .clock = options.clock});
 }
 
 }  // namespace
@@ -43,12 +76,87 @@ absl::Status EngineImpl::CheckAdmitting() const {
   return draining_ ? Draining() : absl::OkStatus();
 }
 
+EngineImpl::EngineImpl(const EngineOptions& options,
+                       std::unique_ptr<Backend> backend,
+                       std::unique_ptr<SessionStore> store)
+    : threads_(options.threads),
+      model_settings_(options.model_settings),
+      limits_{.snapshot_interval_tokens = options.snapshot_interval_tokens,
+              .snapshots_kept = options.snapshots_kept,
+              .stored_bytes = options.session_store_bytes},
+      clock_(options.clock),
+      observer_(options.observer != nullptr ? options.observer : &no_observer_),
+      backend_(std::move(backend)),
+      budget_(options.session_memory_bytes),
+      index_(std::numeric_limits<int64_t>::max()),
+      store_(std::move(store)),
+      residency_(&budget_),
+      scheduler_(clock_, observer_),
+      waits_(kThreadsThatWait),
+      io_(kIoThreads),
+      housekeeper_(/*period=*/absl::Seconds(1), [this] { Tick(); }) {
+  absl::MutexLock lock(&mutex_);
+  last_compaction_ = clock_->Monotonic();
+}
+
+EngineImpl::~EngineImpl() {
+  Drain(absl::InfinitePast());
+  // Generations without a stream hold their sessions until they have ended.
+  tasks_.AwaitNone(absl::InfiniteFuture());
+  waits_.Stop();
+  io_.Stop();
+}
+
+absl::Status EngineImpl::ReadStore() {
+  absl::Status refused;
+  int64_t quarantined = 0;
+  MNEME_RETURN_IF_ERROR(store_->ReadSessions(
+      [&](FoundSession found) {
+        if (!refused.ok()) return;
+        absl::StatusOr<ByteBudget::Reservation> index = budget_.Reserve(
+            Session::IndexBytes(found.record), "the stored sessions' entries");
+        if (!index.ok()) {
+          refused = index.status();
+          return;
+        }
+        if (!found.record.quarantine.empty()) ++quarantined;
+        const std::shared_ptr<Session> session =
+            MakeSession(std::move(found), nullptr, *std::move(index));
+        refused = sessions_.Insert(session, /*found=*/true);
+        sessions_.ExpireAt(session, session->Info().expire_time);
+      },
+      [&](const std::string& uid, const absl::Status& error) {
+        ++quarantined;
+        LogError("the store's session ", uid, ": ", error.ToString());
+      }));
+  MNEME_RETURN_IF_ERROR(refused);
+  MNEME_ASSIGN_OR_RETURN(std::vector<RememberedRequest> requests,
+                         store_->ReadRequests());
+  absl::MutexLock lock(&mutex_);
+  for (RememberedRequest& request : requests) {
+    answered_.push_back({.id = std::move(request.id),
+                         .digest = std::move(request.digest),
+                         .reply = std::move(request.reply),
+                         .time = request.time});
+  }
+  if (sessions_.size() > 0) {
+    LogInfo("the store has ", sessions_.size(), " sessions, ", quarantined,
+            " of them damaged");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<AnsweredRequest> EngineImpl::TakeAnsweredRequests() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(answered_, {});
+}
+
 absl::Status EngineImpl::SetSessionMemory(int64_t bytes) {
   if (bytes <= 0) {
     return BadField("session_memory_bytes",
                     absl::StrCat("found ", bytes, ", wanted 1 or more"));
   }
-  if (budget_.SetLimit(bytes)) return absl::OkStatus();
+  if (residency_.SetLimit(bytes)) return absl::OkStatus();
   const std::string used = absl::StrCat(budget_.used_bytes());
   return WithReason(
       absl::FailedPreconditionError(
@@ -65,14 +173,24 @@ EngineStats EngineImpl::stats() const {
   stats.session_memory_limit_bytes = budget_.limit_bytes();
   stats.waiting_sessions = scheduler_.waiting();
   stats.generations = tasks_.Count(SessionActivity::kGenerating);
+  stats.sessions = sessions_.size();
+  stats.index_bytes = index_.used_bytes();
+  const StoreStats store = store_->stats();
+  stats.store_bytes = store.used_bytes;
+  stats.store_limit_bytes = store.limit_bytes;
+  stats.store_memory_bytes =
+      store_->durable() ? RocksDbKvStore::kMemoryBytes : store.limit_bytes;
+  stats.durable_lag_bytes = store.waiting_bytes;
+  stats.store_writable = store.writable;
   absl::MutexLock lock(&mutex_);
   for (const auto& [name, served] : models_) {
     if (served == nullptr) continue;
-    const int64_t count = sessions_.CountOf(*served);
+    const int64_t hot = served->hot_sessions->load(std::memory_order_relaxed);
     stats.models.push_back(
         {.model = name,
-         .sessions = count,
-         .state_bytes = count * served->model->layout()->state_bytes()});
+         .sessions = sessions_.CountOf(*served),
+         .hot_sessions = hot,
+         .state_bytes = hot * served->model->layout()->state_bytes()});
   }
   return stats;
 }
@@ -88,7 +206,45 @@ int64_t EngineImpl::Drain(absl::Time deadline) {
     task->Cancel();  // if it is at work
     WakeLane(scheduler_, *task);
   }
+  residency_.EvictAll();
   return static_cast<int64_t>(left.size());
+}
+
+absl::StatusOr<SessionInfo> Engine::CreateSession(
+    const CreateSessionOptions& options) {
+  absl::Notification ended;
+  absl::StatusOr<SessionInfo> outcome;
+  CreateSession(options, [&](absl::StatusOr<SessionInfo> info) {
+    outcome = std::move(info);
+    ended.Notify();
+  });
+  ended.WaitForNotification();
+  return outcome;
+}
+
+absl::StatusOr<SessionInfo> Engine::UpdateSession(
+    const UpdateSessionOptions& options) {
+  absl::Notification ended;
+  absl::StatusOr<SessionInfo> outcome;
+  UpdateSession(options, [&](absl::StatusOr<SessionInfo> info) {
+    outcome = std::move(info);
+    ended.Notify();
+  });
+  ended.WaitForNotification();
+  return outcome;
+}
+
+absl::Status Engine::DeleteSession(const std::string& id,
+                                   const std::string& uid) {
+  absl::Notification ended;
+  absl::Status outcome;
+  DeleteSession({.session = id, .uid = uid, .request = {}},
+                [&](const absl::StatusOr<SessionInfo>& info) {
+                  outcome = info.status();
+                  ended.Notify();
+                });
+  ended.WaitForNotification();
+  return outcome;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
@@ -112,9 +268,23 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     return absl::InvalidArgumentError(absl::StrCat(
         "backend is \"", options.backend, "\", want \"cpu\" or \"reference\""));
   }
+  if (options.snapshot_interval_tokens < 1 || options.snapshots_kept < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("snapshot interval is ", options.snapshot_interval_tokens,
+                     " tokens, snapshots kept ", options.snapshots_kept,
+                     "; want 1 or more each"));
+  }
   EngineOptions settled = options;
   settled.threads = threads;
-  return std::make_unique<EngineImpl>(settled, std::move(backend));
+  if (settled.session_memory_bytes == 0) {
+    settled.session_memory_bytes = MemoryBytes() / 2;
+  }
+  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionStore> store,
+                         OpenStore(settled));
+  auto engine = std::make_unique<EngineImpl>(settled, std::move(backend),
+                                             std::move(store));
+  MNEME_RETURN_IF_ERROR(engine->ReadStore());
+  return engine;
 }
 
 }  // namespace mneme

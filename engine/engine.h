@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "engine/base/clock.h"
 #include "engine/runtime/observer.h"
 #include "engine/runtime/streams.h"
@@ -34,6 +35,20 @@ struct EngineOptions {
   // Laid over the config.json of every model whose family has such keys: key
   // and value, as JSON has it.
   std::map<std::string, std::string> model_settings;
+  // Where sessions outlive the process; made if it is not there. Empty: they
+  // are kept in memory, which takes session_memory_bytes once more.
+  std::string data_directory;
+  // Most that the store may take; 0: no limit, in memory session_memory_bytes.
+  int64_t store_bytes = 0;
+  // Most that the journal and the snapshots of one session may take; 0: no
+  // limit.
+  int64_t session_store_bytes = 0;
+  // Tokens after which a session's state is written to the store anew, and how
+  // many such states are kept; at least 1 each.
+  int64_t snapshot_interval_tokens = 8192;
+  int64_t snapshots_kept = 2;
+  // Opens a store that is damaged: what cannot be proved whole is quarantined.
+  bool salvage = false;
   // "cpu" or "reference".
   std::string backend = "cpu";
   const Clock* clock = Clock::Real();  // outlives the engine
@@ -41,13 +56,29 @@ struct EngineOptions {
 };
 
 // Thread-safe. No method blocks for longer than it takes to copy what it
-// returns, except LoadModel, Drain and the destructor.
+// returns, except LoadModel, Drain, the destructor, and those that say so.
+// What takes a `done` calls it once, at once or later from a thread of the
+// engine; by then what it did is in the store. The same without blocks until
+// then.
 //
 // A session belongs to the weights it was made with, not to their name: a
-// model goes only when its sessions have gone.
+// model goes only when its sessions have gone. One that is found in the store
+// waits for its model to be loaded: until then what needs its state gets
+// UNAVAILABLE (MODEL_LOADING), or FAILED_PRECONDITION (STATE_INCOMPATIBLE) if
+// the model that has the name is another.
+//
+// What writes gets UNAVAILABLE (STORE_UNAVAILABLE) while the store cannot: then
+// nothing was changed, and streams that were writing have ended. A session
+// whose stored form is damaged is quarantined: what needs its state gets
+// DATA_LOSS (SESSION_QUARANTINED) until it is deleted, reset, or rolled back to
+// a snapshot that is whole.
 class Engine {
  public:
-  // INVALID_ARGUMENT for an option out of range.
+  template <typename T>
+  using Done = std::function<void(absl::StatusOr<T>)>;
+
+  // INVALID_ARGUMENT for an option out of range; FAILED_PRECONDITION if another
+  // process uses the data directory; DATA_LOSS if the store is damaged.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options);
 
@@ -83,8 +114,22 @@ class Engine {
   // it is being loaded; INVALID_ARGUMENT for an id that
   // is not [A-Za-z0-9][A-Za-z0-9._-]{0,127}, a label or a unit that does not
   // fit; RESOURCE_EXHAUSTED (RAM_BUDGET); UNAVAILABLE (DRAINING).
-  virtual absl::StatusOr<SessionInfo> CreateSession(
-      const CreateSessionOptions& options) = 0;
+  virtual void CreateSession(const CreateSessionOptions& options,
+                             Done<SessionInfo> done) = 0;
+  absl::StatusOr<SessionInfo> CreateSession(
+      const CreateSessionOptions& options);
+  // Another session with the source's history. NOT_FOUND for the source or its
+  // snapshot; else as CreateSession. Waits for what the source is doing.
+  virtual void ForkSession(const ForkOptions& options,
+                           Done<SessionInfo> done) = 0;
+
+  // Brings a session into memory, which may take reading and computing, and
+  // puts others out that nobody uses. What needs a session's state does so
+  // itself, but blocks meanwhile; not so while the session is held. NOT_FOUND;
+  // ABORTED (EPOCH_FENCED) if `uid` is set and not the session's;
+  // RESOURCE_EXHAUSTED (RAM_BUDGET) if all that is in memory is in use.
+  virtual void Load(const std::string& id, const std::string& uid,
+                    Done<std::shared_ptr<SessionHold>> done) = 0;
 
   // Without digests. NOT_FOUND.
   virtual absl::StatusOr<SessionInfo> GetSession(
@@ -107,15 +152,50 @@ class Engine {
 
   // Changes labels and limits. NOT_FOUND; INVALID_ARGUMENT; ABORTED
   // (ETAG_MISMATCH).
-  virtual absl::StatusOr<SessionInfo> UpdateSession(
-      const UpdateSessionOptions& options) = 0;
+  virtual void UpdateSession(const UpdateSessionOptions& options,
+                             Done<SessionInfo> done) = 0;
+  absl::StatusOr<SessionInfo> UpdateSession(
+      const UpdateSessionOptions& options);
 
-  // Empties a session and raises its epoch, when no pass is using it: `done`
-  // is called once, from a thread of the engine. NOT_FOUND; ABORTED
-  // (SESSION_BUSY) if it has a writer or running tasks, which `takeover` ends.
-  virtual void ResetSession(
-      const std::string& id, bool takeover,
-      std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
+  // Empties a session and raises its epoch, when no pass is using it. Named
+  // snapshots stay. NOT_FOUND; ABORTED (SESSION_BUSY) if it has a writer or
+  // running tasks, which `takeover` ends.
+  virtual void ResetSession(const ResetOptions& options,
+                            Done<SessionInfo> done) = 0;
+  // Takes it back and raises its epoch. NOT_FOUND for the session or the
+  // snapshot; OUT_OF_RANGE (OFFSET_NOT_KEPT) naming the nearest offset; else as
+  // ResetSession.
+  virtual void RollbackSession(const RollbackOptions& options,
+                               Done<SessionInfo> done) = 0;
+
+  // Pins the state as it is when all input accepted so far is absorbed and no
+  // task that was there runs any more. NOT_FOUND; ALREADY_EXISTS;
+  // INVALID_ARGUMENT; RESOURCE_EXHAUSTED (QUOTA).
+  virtual void CreateSnapshot(const SnapshotOptions& options,
+                              Done<SnapshotInfo> done) = 0;
+  // By offset, the oldest first; automatic ones too. NOT_FOUND.
+  virtual absl::StatusOr<std::vector<SnapshotInfo>> ListSnapshots(
+      const std::string& session) const = 0;
+  // A named one's. NOT_FOUND.
+  virtual void DeleteSnapshot(const SnapshotOptions& options,
+                              Done<SnapshotInfo> done) = 0;
+
+  // The session, or a snapshot of it, as a file. NOT_FOUND;
+  // RESOURCE_EXHAUSTED (RAM_BUDGET). Waits for what the session is doing.
+  virtual void ExportSession(const std::string& id, const std::string& snapshot,
+                             Done<std::unique_ptr<SessionExport>> done) = 0;
+  // INVALID_ARGUMENT for what can be said before the file comes; UNAVAILABLE
+  // (DRAINING).
+  virtual absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
+      const ImportOptions& options) = 0;
+
+  // `listener` outlives the watch. NOT_FOUND.
+  virtual absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(
+      const std::string& id, StreamListener* listener) = 0;
+
+  // Reads all that is stored of a session and checks it: OK, or what is wrong.
+  virtual void VerifySession(const std::string& id,
+                             std::function<void(absl::Status)> done) = 0;
 
   // Writes the session's open memory segment before it is full, when all input
   // accepted so far is absorbed: `done` is called once, maybe from a thread of
@@ -126,10 +206,12 @@ class Engine {
       const std::string& id, const std::string& uid,
       std::function<void(absl::StatusOr<SegmentCommit>)> done) = 0;
 
-  // Gone at once, with all its streams; the id is free. NOT_FOUND; ABORTED
-  // (EPOCH_FENCED) if `uid` is set and not the session's.
-  virtual absl::Status DeleteSession(const std::string& id,
-                                     const std::string& uid) = 0;
+  // Gone at once, with all its streams, its journal and its snapshots; the id
+  // is free. Answers with the session as it was. NOT_FOUND; ABORTED
+  // (EPOCH_FENCED) if the uid is set and not the session's.
+  virtual void DeleteSession(const DeleteOptions& options,
+                             Done<SessionInfo> done) = 0;
+  absl::Status DeleteSession(const std::string& id, const std::string& uid);
 
   // Makes a stream the session's writer. NOT_FOUND; ABORTED (EPOCH_FENCED) if
   // the uid or the epoch is another; ABORTED (SESSION_BUSY) if another stream
@@ -155,14 +237,20 @@ class Engine {
 
   virtual EngineStats stats() const = 0;
 
-  // Changes what all session states and open streams together may take.
-  // INVALID_ARGUMENT if not above 0; FAILED_PRECONDITION (BUDGET_IN_USE) if
-  // they take more already: nothing is evicted.
+  // Changes what all session states and open streams together may take; a
+  // smaller one puts sessions out of memory until it holds. INVALID_ARGUMENT if
+  // not above 0; FAILED_PRECONDITION (BUDGET_IN_USE) if what is in use takes
+  // more. Blocks.
   virtual absl::Status SetSessionMemory(int64_t bytes) = 0;
+
+  // Requests that were remembered, the oldest first: those that the store had
+  // when it was opened.
+  virtual std::vector<AnsweredRequest> TakeAnsweredRequests() = 0;
 
   // Refuses new sessions and streams from now on, and waits until all
   // running ones have ended, or until `deadline`: what then still runs is
-  // cancelled. Returns the number cancelled.
+  // cancelled. Then writes the sessions in memory to the store. Returns the
+  // number cancelled.
   virtual int64_t Drain(absl::Time deadline) = 0;
 };
 

@@ -19,36 +19,32 @@
 #include "engine/engine.h"
 #include "engine/ops/backend.h"
 #include "engine/runtime/housekeeper.h"
+#include "engine/runtime/residency.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session.h"
 #include "engine/runtime/session_streams.h"
 #include "engine/runtime/session_table.h"
+#include "engine/runtime/work_threads.h"
+#include "engine/store/session_store.h"
 
 namespace mneme {
 
 // The one Engine. Its parts lie in engine.cc (the whole), engine_models.cc,
-// engine_sessions.cc and engine_streams.cc.
-class EngineImpl final : public Engine {
+// engine_sessions.cc, engine_storage.cc (what is done with stored sessions) and
+// engine_streams.cc.
+class EngineImpl final : public Engine, private SessionHost {
  public:
   // `options.threads` is not 0.
-  EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend)
-      : threads_(options.threads),
-        model_settings_(options.model_settings),
-        clock_(options.clock),
-        observer_(options.observer != nullptr ? options.observer
-                                              : &no_observer_),
-        backend_(std::move(backend)),
-        budget_(options.session_memory_bytes > 0 ? options.session_memory_bytes
-                                                 : MemoryBytes() / 2),
-        scheduler_(clock_, observer_),
-        housekeeper_(/*period=*/absl::Seconds(1), [this] { Expire(); }) {}
+  EngineImpl(const EngineOptions& options, std::unique_ptr<Backend> backend,
+             std::unique_ptr<SessionStore> store);
+  ~EngineImpl() override;
+  // Finds the sessions of the store.
+  absl::Status ReadStore();
 
-  ~EngineImpl() override {
-    Drain(absl::InfinitePast());
-    // Generations without a stream hold their sessions until they have ended.
-    tasks_.AwaitNone(absl::InfiniteFuture());
-  }
+  using Engine::CreateSession;
+  using Engine::DeleteSession;
+  using Engine::UpdateSession;
 
   absl::Status LoadModel(const std::string& name,
                          const std::string& directory) override;
@@ -60,25 +56,40 @@ class EngineImpl final : public Engine {
   absl::StatusOr<std::string> Detokenize(
       const std::string& model,
       const std::vector<int32_t>& tokens) const override;
-  absl::StatusOr<SessionInfo> CreateSession(
-      const CreateSessionOptions& options) override;
+  void CreateSession(const CreateSessionOptions& options,
+                     Done<SessionInfo> done) override;
+  void ForkSession(const ForkOptions& options, Done<SessionInfo> done) override;
+  void Load(const std::string& id, const std::string& uid,
+            Done<std::shared_ptr<SessionHold>> done) override;
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const override;
-  void DescribeSession(
-      const std::string& id,
-      std::function<void(absl::StatusOr<SessionInfo>)> done) override;
+  void DescribeSession(const std::string& id, Done<SessionInfo> done) override;
   std::vector<SessionInfo> ListSessions(
       const std::string& after, int64_t limit,
       const SessionFilter& filter) const override;
-  absl::StatusOr<SessionInfo> UpdateSession(
-      const UpdateSessionOptions& options) override;
-  void ResetSession(
-      const std::string& id, bool takeover,
-      std::function<void(absl::StatusOr<SessionInfo>)> done) override;
-  void CommitSegment(
-      const std::string& id, const std::string& uid,
-      std::function<void(absl::StatusOr<SegmentCommit>)> done) override;
-  absl::Status DeleteSession(const std::string& id,
-                             const std::string& uid) override;
+  void UpdateSession(const UpdateSessionOptions& options,
+                     Done<SessionInfo> done) override;
+  void ResetSession(const ResetOptions& options,
+                    Done<SessionInfo> done) override;
+  void RollbackSession(const RollbackOptions& options,
+                       Done<SessionInfo> done) override;
+  void CreateSnapshot(const SnapshotOptions& options,
+                      Done<SnapshotInfo> done) override;
+  absl::StatusOr<std::vector<SnapshotInfo>> ListSnapshots(
+      const std::string& session) const override;
+  void DeleteSnapshot(const SnapshotOptions& options,
+                      Done<SnapshotInfo> done) override;
+  void ExportSession(const std::string& id, const std::string& snapshot,
+                     Done<std::unique_ptr<SessionExport>> done) override;
+  absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
+      const ImportOptions& options) override;
+  absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(
+      const std::string& id, StreamListener* listener) override;
+  void VerifySession(const std::string& id,
+                     std::function<void(absl::Status)> done) override;
+  void CommitSegment(const std::string& id, const std::string& uid,
+                     Done<SegmentCommit> done) override;
+  void DeleteSession(const DeleteOptions& options,
+                     Done<SessionInfo> done) override;
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
       const AppendOptions& options, StreamListener* listener) override;
   absl::StatusOr<std::unique_ptr<Generation>> Generate(
@@ -87,64 +98,124 @@ class EngineImpl final : public Engine {
       const ScoreOptions& options, StreamListener* listener) override;
   EngineStats stats() const override;
   absl::Status SetSessionMemory(int64_t bytes) override;
+  std::vector<AnsweredRequest> TakeAnsweredRequests() override;
   int64_t Drain(absl::Time deadline) override;
 
  private:
+  class Import;
+
+  // -- SessionHost -----------------------------------------------------------
+  void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
+                   const SessionState& state, int64_t next_offset,
+                   const InputQueue& pending) override;
+  void Wake(std::shared_ptr<Session> session) override {
+    scheduler_.Wake(std::move(session));
+  }
+  void Post(std::function<void()> work) override { io_.Post(std::move(work)); }
+  void StartLoad(std::shared_ptr<Session> session) override;
+  void OnIdle(const std::shared_ptr<Session>& session) override {
+    residency_.OnIdle(session);
+  }
+  void OnSnapshotDue(const std::shared_ptr<Session>& session) override {
+    waits_.Post([session] { session->StoreSnapshot(); });
+  }
+  absl::StatusOr<Replayed> Replay(const Session& session, const AskRecord& ask,
+                                  ReplayedTask replayed) override;
+  void OnTaskResumed(const std::shared_ptr<Task>& task) override {
+    tasks_.Add(task);
+  }
+
   absl::Status CheckAdmitting() const;
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
       const std::string& name) const;
+  // The one with the fingerprint; `name` is what its session called it.
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindModelOf(
+      const std::string& fingerprint, const std::string& name) const;
   // Ends what goes on with a session that was taken out of the table.
-  void EndSession(const std::shared_ptr<Session>& session);
+  void EndSession(const std::shared_ptr<Session>& session,
+                  SessionEvent::Kind kind);
   // The session, if it is there and `uid` is empty or its own.
   absl::StatusOr<std::shared_ptr<Session>> FindSession(
       const std::string& id, const std::string& uid) const;
+  // The same, in memory and held as `hold` says; null: it waits until it is.
+  struct Held {
+    std::shared_ptr<Session> session;
+    std::shared_ptr<SessionHold> hold;
+  };
+  absl::StatusOr<Held> HoldSession(const std::string& id,
+                                   const std::string& uid,
+                                   const std::shared_ptr<SessionHold>& hold);
+  // Gives it its model, if that is loaded.
+  absl::Status BindModel(Session& session) const;
   ModelInfo Describe(const ServedModel& model) const;
-  // Has the housekeeper do `work` on a session, and calls `done` with what
-  // comes of it.
-  void WithSession(const std::string& id,
-                   const std::function<void(absl::StatusOr<SessionInfo>)>& done,
-                   std::function<absl::StatusOr<SessionInfo>(
-                       const std::shared_ptr<Session>&)>
-                       work);
+  // Brings a session into memory, has `work` done on it by a thread that may
+  // wait, and answers with what comes of it.
+  using SessionWork = std::function<absl::StatusOr<SessionInfo>(Session&)>;
+  void WithLoaded(const std::shared_ptr<Session>& session,
+                  const Done<SessionInfo>& done, SessionWork work);
+  // Calls `work` with a session's state at hand: when it is quiet, or at rest
+  // in the store.
+  void WithQuiet(
+      const std::shared_ptr<Session>& session,
+      std::function<void(absl::Status status, Session& session)> work);
+  // Puts a session that `record` tells of into the table and the store.
+  void AddSession(SessionRecord record,
+                  const std::shared_ptr<const ServedModel>& model,
+                  const RequestTag<SessionInfo>& request,
+                  SessionEventKind event, Done<SessionInfo> done);
+  std::shared_ptr<Session> MakeSession(FoundSession stored,
+                                       std::shared_ptr<const ServedModel> model,
+                                       ByteBudget::Reservation index);
+  // A record of a new session, checked.
+  absl::StatusOr<SessionRecord> NewRecord(
+      const std::string& id, const std::map<std::string, std::string>& labels,
+      absl::Duration ttl, const ServedModel& model, SessionUnit unit);
+  void ForkFrom(Session& source, const StoredSnapshot* base,
+                const ForkOptions& options, Done<SessionInfo> done);
   // Deletes the sessions that have expired, and ends the generations whose
   // readers let them wait for too long.
-  void Expire();
+  void Tick();
   // The kept answer to the request id of `options`; null if there is none.
   absl::StatusOr<std::unique_ptr<Generation>> Attach(
-      const Session& session, const GenerateOptions& options,
+      const Held& held, const GenerateOptions& options,
       StreamListener* listener);
-  absl::Status StartSegmentCommit(
-      const std::string& id, const std::string& uid,
-      const std::function<void(absl::StatusOr<SegmentCommit>)>& done);
+  absl::Status StartSegmentCommit(const Held& held,
+                                  const Done<SegmentCommit>& done);
   // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
   // `session`.
   absl::Status StartTask(const std::shared_ptr<Session>& session,
                          const std::shared_ptr<Task>& task, Prompt prompt,
                          int64_t scratch_bytes = 0, KeptReply kept = {});
-  void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
-                   const SessionState& state, int64_t next_offset,
-                   const InputQueue& pending);
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
 
   const int threads_;
   const ModelSettings model_settings_;
+  const Session::Limits limits_;
   const Clock* const clock_;
   Observer no_observer_;
   Observer* const observer_;
   const std::unique_ptr<Backend> backend_;
   ByteBudget budget_;
+  ByteBudget index_;  // only counts
+  const std::unique_ptr<SessionStore> store_;
   TaskRegistry tasks_;
   SessionTable sessions_;
+  Residency residency_;
 
   mutable absl::Mutex mutex_;
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool deleted_something_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration last_compaction_ ABSL_GUARDED_BY(mutex_);
   // Null while it is being loaded.
   std::map<std::string, std::shared_ptr<const ServedModel>> models_
       ABSL_GUARDED_BY(mutex_);
+  std::vector<AnsweredRequest> answered_ ABSL_GUARDED_BY(mutex_);
 
   Scheduler scheduler_;      // before what still uses it when it ends
+  WorkThreads waits_;        // for what waits until a session is free
+  WorkThreads io_;           // for what waits for nothing but the store
   Housekeeper housekeeper_;  // last: its chores use all of the above
 };
 

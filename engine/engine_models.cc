@@ -76,7 +76,7 @@ absl::Status EngineImpl::LoadModel(const std::string& name,
   }
   absl::StatusOr<std::shared_ptr<const ServedModel>> served = LoadServedModel(
       name, directory, model_settings_, *backend_, *clock_, scheduler_);
-  if (served.ok()) sessions_.AddModel(**served);
+  if (served.ok()) sessions_.AddModel(*served);
   absl::MutexLock lock(&mutex_);
   if (!served.ok()) {
     models_.erase(name);
@@ -112,7 +112,9 @@ absl::Status EngineImpl::UnloadModel(const std::string& name, bool force) {
     models_.erase(it);
   }
   for (const std::shared_ptr<Session>& session : retired.taken) {
-    EndSession(session);
+    EndSession(session, SessionEvent::Kind::kDeleted);
+    session->RemoveStored(absl::nullopt, nullptr);
+    observer_->OnSessionEvent(session->model_name(), SessionEventKind::kDelete);
   }
   scheduler_.RemoveModel(*served->model);
   return absl::OkStatus();
@@ -143,7 +145,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
                          {.presence_penalty = 1,
                           .penalty_window_tokens = SessionState::kRecentTokens},
                          config.vocab_size);
-  info.index_bytes = Session::IndexBytes();
+  info.index_bytes = Session::HotBytes(served) - info.state_bytes;
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();
   info.token_limit = model.config().token_limit();

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
@@ -14,6 +16,8 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kListChunk = 1000;
+// How often what was deleted is taken out of the store's files.
+constexpr absl::Duration kCompactEvery = absl::Minutes(10);
 
 absl::Status CheckUid(const Session& session, const std::string& uid) {
   if (uid.empty() || uid == session.uid()) return absl::OkStatus();
@@ -33,54 +37,289 @@ absl::StatusOr<std::shared_ptr<Session>> EngineImpl::FindSession(
   return session;
 }
 
-absl::StatusOr<SessionInfo> EngineImpl::CreateSession(
-    const CreateSessionOptions& options) {
-  MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
-  const std::string id = options.id.empty() ? RandomHex(1) : options.id;
-  MNEME_RETURN_IF_ERROR(CheckId("session_id", id));
-  MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
-  MNEME_RETURN_IF_ERROR(CheckTtl(options.ttl));
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                         FindModel(options.model));
-  const bool has_text = model->tokenizer != nullptr;
-  const SessionUnit unit = options.unit.value_or(
-      has_text ? SessionUnit::kText : SessionUnit::kTokens);
-  if (unit == SessionUnit::kText && !has_text) {
-    return BadField("session.unit",
-                    absl::StrCat("found TEXT, wanted TOKENS: model ",
-                                 model->name, " has no tokenizer"));
+class HeldSession final : public SessionHold {
+ public:
+  HeldSession(std::shared_ptr<Session> session, const LoadReport& report)
+      : session_(std::move(session)), report_(report) {}
+  ~HeldSession() override { session_->Unhold(); }
+
+  const LoadReport& report() const override { return report_; }
+
+ private:
+  const std::shared_ptr<Session> session_;
+  const LoadReport report_;
+};
+
+absl::Status EngineImpl::BindModel(Session& session) const {
+  if (session.served_ptr() != nullptr) return absl::OkStatus();
+  absl::StatusOr<std::shared_ptr<const ServedModel>> model =
+      FindModel(session.model_name());
+  if (absl::IsNotFound(model.status())) {
+    return WithReason(absl::UnavailableError(
+                          absl::StrCat("session ", session.id(), ": its model ",
+                                       session.model_name(), " is not loaded")),
+                      {.reason = "MODEL_LOADING", .metadata = {}});
   }
-  if (sessions_.Contains(id)) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("session ", id, " exists already"));
+  MNEME_RETURN_IF_ERROR(model.status());
+  return session.Bind(*model);
+}
+
+// -- In memory ---------------------------------------------------------------
+
+void EngineImpl::StartLoad(std::shared_ptr<Session> session) {
+  io_.Post([this, session = std::move(session)] {
+    const absl::Status bound = BindModel(*session);
+    if (!bound.ok()) {
+      session->FailLoad(bound);
+    } else {
+      residency_.Load(*session);
+    }
+  });
+}
+
+void EngineImpl::Load(const std::string& id, const std::string& uid,
+                      Done<std::shared_ptr<SessionHold>> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, uid);
+  absl::Status refused = found.status();
+  if (refused.ok()) refused = BindModel(**found);
+  if (!refused.ok()) {
+    done(refused);
+    return;
   }
-  absl::StatusOr<ByteBudget::Reservation> reservation = budget_.Reserve(
-      model->model->layout()->state_bytes() + Session::IndexBytes(),
-      "a session");
-  if (!reservation.ok()) return Rejected(model->name, reservation.status());
-  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
-                         model->model->NewState());
-  auto session = std::make_shared<Session>(
-      Session::Setup{.id = id,
-                     .uid = RandomHex(2),
-                     .unit = unit,
-                     .labels = options.labels,
-                     .ttl = options.ttl,
-                     .model = model,
-                     .state = std::move(state),
-                     .reservation = *std::move(reservation),
-                     .clock = clock_,
-                     .observer = observer_},
-      [this](const Session& from, const std::shared_ptr<Task>& task,
-             const SessionState& from_state, int64_t next_offset,
-             const InputQueue& pending) {
-        StartOnCopy(from, task, from_state, next_offset, pending);
-      });
-  MNEME_RETURN_IF_ERROR(sessions_.Insert(session));
+  // What a stream takes is there too, if others can make room for it.
+  const int64_t room = kStreamBytes + (*found)->model().layout()->state_bytes();
+  auto hold = [this, session = *found, done,
+               room](const absl::StatusOr<LoadReport>& report) {
+    if (!report.ok()) {
+      done(Rejected(session->model_name(), report.status()));
+      return;
+    }
+    auto held = std::make_shared<HeldSession>(session, *report);
+    if (residency_.HasRoom(room)) {
+      done(std::move(held));
+      return;
+    }
+    io_.Post([this, held = std::move(held), done, room] {
+      residency_.MakeRoom(room);
+      done(held);
+    });
+  };
+  bool start = false;
+  const bool hot = (*found)->Hold(hold, &start);
+  if (hot) hold(LoadReport{});
+  if (start) StartLoad(*found);
+}
+
+absl::StatusOr<EngineImpl::Held> EngineImpl::HoldSession(
+    const std::string& id, const std::string& uid,
+    const std::shared_ptr<SessionHold>& hold) {
+  Held held{.hold = hold};
+  if (held.hold == nullptr) {
+    absl::Notification loaded;
+    absl::StatusOr<std::shared_ptr<SessionHold>> outcome;
+    Load(id, uid, [&](absl::StatusOr<std::shared_ptr<SessionHold>> told) {
+      outcome = std::move(told);
+      loaded.Notify();
+    });
+    loaded.WaitForNotification();
+    MNEME_ASSIGN_OR_RETURN(held.hold, std::move(outcome));
+  }
+  MNEME_ASSIGN_OR_RETURN(held.session, FindSession(id, uid));
+  return held;
+}
+
+void EngineImpl::WithLoaded(const std::shared_ptr<Session>& session,
+                            const Done<SessionInfo>& done, SessionWork work) {
+  Load(session->id(), session->uid(),
+       [this, session, done, work = std::move(work)](
+           const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
+         if (!hold.ok()) {
+           done(hold.status());
+           return;
+         }
+         waits_.Post([session, hold = *hold, done, work]() mutable {
+           absl::StatusOr<SessionInfo> outcome = work(*session);
+           hold.reset();
+           done(std::move(outcome));
+         });
+       });
+}
+
+void EngineImpl::WithQuiet(
+    const std::shared_ptr<Session>& session,
+    std::function<void(absl::Status status, Session& session)> work) {
+  if (session->BeginRest()) {
+    io_.Post([session, work = std::move(work)] {
+      work(absl::OkStatus(), *session);
+      session->EndRest();
+    });
+    return;
+  }
+  Load(session->id(), session->uid(),
+       [session, work = std::move(work)](
+           const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
+         if (!hold.ok()) {
+           work(hold.status(), *session);
+           return;
+         }
+         session->WhenQuiet(
+             [session, hold = *hold, work](const absl::Status& status) {
+               work(status, *session);
+             });
+       });
+}
+
+// -- Made --------------------------------------------------------------------
+
+absl::StatusOr<SessionRecord> EngineImpl::NewRecord(
+    const std::string& id, const std::map<std::string, std::string>& labels,
+    absl::Duration ttl, const ServedModel& model, SessionUnit unit) {
+  SessionRecord record;
+  record.id = id.empty() ? RandomHex(1) : id;
+  MNEME_RETURN_IF_ERROR(CheckId("session_id", record.id));
+  MNEME_RETURN_IF_ERROR(CheckLabels(labels));
+  MNEME_RETURN_IF_ERROR(CheckTtl(ttl));
+  record.uid = RandomHex(2);
+  record.counts_tokens = unit == SessionUnit::kTokens;
+  record.model = model.name;
+  record.model_fingerprint = model.model->fingerprint();
+  record.arithmetic_level = model.model->arithmetic_level();
+  record.labels = labels;
+  record.ttl = ttl;
+  record.start_seq = 0;
+  record.create_time = clock_->Now();
+  record.update_time = record.create_time;
+  return record;
+}
+
+std::shared_ptr<Session> EngineImpl::MakeSession(
+    FoundSession stored, std::shared_ptr<const ServedModel> model,
+    ByteBudget::Reservation index) {
+  // Counting has no limit.
+  absl::StatusOr<ByteBudget::Reservation> counted =
+      index_.Reserve(index.bytes(), "a session's entry");
+  return std::make_shared<Session>(Session::Setup{
+      .stored = std::move(stored),
+      .model = std::move(model),
+      .index = std::move(index),
+      .counted = counted.ok() ? *std::move(counted) : ByteBudget::Reservation(),
+      .limits = limits_,
+      .store = store_.get(),
+      .host = this,
+      .clock = clock_,
+      .observer = observer_});
+}
+
+void EngineImpl::AddSession(SessionRecord record,
+                            const std::shared_ptr<const ServedModel>& model,
+                            const RequestTag<SessionInfo>& request,
+                            SessionEventKind event, Done<SessionInfo> done) {
+  absl::StatusOr<ByteBudget::Reservation> index =
+      budget_.Reserve(Session::IndexBytes(record), "a session's entry");
+  if (!index.ok())
+    index =
+        residency_.Reserve(Session::IndexBytes(record), "a session's entry");
+  if (!index.ok()) {
+    done(Rejected(model->name, index.status()));
+    return;
+  }
+  const std::shared_ptr<Session> session =
+      MakeSession({.record = std::move(record), .journal = absl::nullopt},
+                  model, *std::move(index));
+  const absl::Status bound = session->Bind(model);
+  const absl::Status inserted = bound.ok() ? sessions_.Insert(session) : bound;
+  if (!inserted.ok()) {
+    done(inserted);
+    return;
+  }
   const SessionInfo info = session->Info();
   sessions_.ExpireAt(session, info.expire_time);
-  observer_->OnSessionEvent(model->name, SessionEventKind::kCreate);
-  return info;
+  session->Create(
+      Remember(request, info, clock_->Now()),
+      [this, session, event, done](const absl::Status& stored) {
+        if (!stored.ok()) {
+          sessions_.Remove(session);
+          EndSession(session, SessionEvent::Kind::kDeleted);
+          done(stored);
+          return;
+        }
+        observer_->OnSessionEvent(session->model_name(), event);
+        // It is in memory at once where that puts nobody out.
+        const bool room = residency_.HasRoom(
+            Session::HotBytes(session->served()) + kStreamBytes);
+        if (!room) {
+          done(session->Info());
+          return;
+        }
+        Load(session->id(), session->uid(),
+             [session,
+              done](const absl::StatusOr<std::shared_ptr<SessionHold>>&) {
+               done(session->Info());
+             });
+      });
+}
+
+void EngineImpl::CreateSession(const CreateSessionOptions& options,
+                               Done<SessionInfo> done) {
+  const absl::Status status = [&]() -> absl::Status {
+    MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
+    MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                           FindModel(options.model));
+    const bool has_text = model->tokenizer != nullptr;
+    StoredSnapshot base;
+    SessionUnit unit = options.unit.value_or(has_text ? SessionUnit::kText
+                                                      : SessionUnit::kTokens);
+    if (!options.source_session.empty()) {
+      MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> source,
+                             FindSession(options.source_session, ""));
+      MNEME_ASSIGN_OR_RETURN(
+          base,
+          Session::FindSnapshot(source->record(), options.source_snapshot));
+      if (base.model_fingerprint != model->model->fingerprint()) {
+        return WithReason(
+            absl::FailedPreconditionError(
+                absl::StrCat("snapshot ", options.source_snapshot,
+                             " of session ", options.source_session,
+                             " is of another model than ", model->name)),
+            {.reason = "STATE_INCOMPATIBLE",
+             .metadata = {{"found", base.model_fingerprint},
+                          {"expected", model->model->fingerprint()}}});
+      }
+      if (options.unit.has_value() && unit != source->unit()) {
+        return BadField("session.unit",
+                        "found another unit than the snapshot's session has");
+      }
+      unit = source->unit();
+    }
+    if (unit == SessionUnit::kText && !has_text) {
+      return BadField("session.unit",
+                      absl::StrCat("found TEXT, wanted TOKENS: model ",
+                                   model->name, " has no tokenizer"));
+    }
+    MNEME_ASSIGN_OR_RETURN(
+        SessionRecord record,
+        NewRecord(options.id, options.labels, options.ttl, *model, unit));
+    if (sessions_.Contains(record.id)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("session ", record.id, " exists already"));
+    }
+    if (options.snapshot_interval_tokens < 0) {
+      return BadField("session.snapshot_interval_tokens",
+                      "found a negative number, wanted 0 or more");
+    }
+    record.snapshot_interval_tokens = options.snapshot_interval_tokens;
+    record.pinned = options.pinned;
+    if (!options.source_session.empty()) {
+      base.name.clear();
+      base.next_seq = 0;
+      record.ring.push_back(std::move(base));
+      record.start_seq.reset();
+    }
+    AddSession(std::move(record), model, options.request,
+               SessionEventKind::kCreate, done);
+    return absl::OkStatus();
+  }();
+  if (!status.ok()) done(status);
 }
 
 absl::StatusOr<SessionInfo> EngineImpl::GetSession(
@@ -90,45 +329,32 @@ absl::StatusOr<SessionInfo> EngineImpl::GetSession(
   return session->Info();
 }
 
-void EngineImpl::WithSession(
-    const std::string& id,
-    const std::function<void(absl::StatusOr<SessionInfo>)>& done,
-    std::function<absl::StatusOr<SessionInfo>(const std::shared_ptr<Session>&)>
-        work) {
-  absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
+void EngineImpl::DescribeSession(const std::string& id,
+                                 Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
   if (!found.ok()) {
     done(found.status());
     return;
   }
-  const bool posted =
-      housekeeper_.Post([session = *std::move(found), done,
-                         work = std::move(work)] { done(work(session)); });
-  if (!posted) {
-    done(WithReason(absl::ResourceExhaustedError(
-                        "too many requests wait for their sessions"),
-                    {.reason = "QUEUE_FULL", .metadata = {}}));
+  SessionInfo known;
+  if ((*found)->InfoAtRest(known)) {
+    done(known);
+    return;
   }
-}
-
-void EngineImpl::DescribeSession(
-    const std::string& id,
-    std::function<void(absl::StatusOr<SessionInfo>)> done) {
-  WithSession(
-      id, done,
-      [this](const std::shared_ptr<Session>& session)
-          -> absl::StatusOr<SessionInfo> {
+  WithLoaded(
+      *found, done, [this](Session& session) -> absl::StatusOr<SessionInfo> {
         SessionInfo info;
-        const bool alive = session->WithState(
+        const bool alive = session.WithState(
             [&session](const SessionState& state, std::string_view pending,
                        SessionInfo& described) {
               described.state_digest =
-                  state.Digest(session->model().fingerprint(), pending);
+                  state.Digest(session.model().fingerprint(), pending);
             },
             info);
-        scheduler_.Wake(session);
+        scheduler_.Wake(session.shared_from_this());
         if (alive) return info;
         return absl::NotFoundError(
-            absl::StrCat("session ", session->id(), " was deleted"));
+            absl::StrCat("session ", session.id(), " was deleted"));
       });
 }
 
@@ -152,63 +378,92 @@ std::vector<SessionInfo> EngineImpl::ListSessions(
   return infos;
 }
 
-absl::StatusOr<SessionInfo> EngineImpl::UpdateSession(
-    const UpdateSessionOptions& options) {
-  if (options.labels.has_value()) {
-    MNEME_RETURN_IF_ERROR(CheckLabels(*options.labels));
+void EngineImpl::UpdateSession(const UpdateSessionOptions& options,
+                               Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, "");
+  absl::Status refused = found.status();
+  if (refused.ok() && options.labels.has_value()) {
+    refused = CheckLabels(*options.labels);
   }
-  if (options.ttl.has_value()) {
-    MNEME_RETURN_IF_ERROR(CheckTtl(*options.ttl));
+  if (refused.ok() && options.ttl.has_value()) {
+    refused = CheckTtl(*options.ttl);
   }
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
-                         FindSession(options.session, ""));
-  MNEME_ASSIGN_OR_RETURN(SessionInfo info, session->Update(options));
-  sessions_.ExpireAt(session, info.expire_time);
-  return info;
+  if (refused.ok() && options.snapshot_interval_tokens.value_or(0) < 0) {
+    refused = BadField("session.snapshot_interval_tokens",
+                       "found a negative number, wanted 0 or more");
+  }
+  if (!refused.ok()) {
+    done(refused);
+    return;
+  }
+  (*found)->Update(options, [this, session = *found,
+                             done](absl::StatusOr<SessionInfo> info) {
+    if (info.ok()) sessions_.ExpireAt(session, info->expire_time);
+    done(std::move(info));
+  });
 }
 
-void EngineImpl::ResetSession(
-    const std::string& id, bool takeover,
-    std::function<void(absl::StatusOr<SessionInfo>)> done) {
-  WithSession(id, done,
-              [this, takeover](const std::shared_ptr<Session>& session)
-                  -> absl::StatusOr<SessionInfo> {
-                MNEME_RETURN_IF_ERROR(session->Reset(takeover));
-                scheduler_.Wake(session);
-                observer_->OnSessionEvent(session->served().name,
-                                          SessionEventKind::kReset);
-                return session->Info();
-              });
-}
+// -- Gone --------------------------------------------------------------------
 
-void EngineImpl::Expire() {
+void EngineImpl::Tick() {
   for (const auto& session : sessions_.TakeExpired(clock_->Now())) {
-    observer_->OnSessionEvent(session->served().name,
-                              SessionEventKind::kExpire);
+    EndSession(session, SessionEvent::Kind::kExpired);
+    session->RemoveStored(absl::nullopt, nullptr);
+    observer_->OnSessionEvent(session->model_name(), SessionEventKind::kExpire);
   }
   const absl::Duration now = clock_->Monotonic();
   for (const std::shared_ptr<Task>& task : tasks_.List()) {
     if (task->CancelIfUnread(now)) WakeLane(scheduler_, *task);
   }
-}
-
-absl::Status EngineImpl::DeleteSession(const std::string& id,
-                                       const std::string& uid) {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
-                         FindSession(id, uid));
-  if (!sessions_.Remove(session)) {
-    return absl::NotFoundError(absl::StrCat("session ", id, " is not there"));
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!deleted_something_ || now - last_compaction_ < kCompactEvery) return;
+    deleted_something_ = false;
+    last_compaction_ = now;
   }
-  EndSession(session);
-  return absl::OkStatus();
+  waits_.Post([this] {
+    const absl::Status status = store_->Compact();
+    if (!status.ok()) LogWarning("the store: ", status.ToString());
+  });
 }
 
-void EngineImpl::EndSession(const std::shared_ptr<Session>& session) {
-  for (const std::shared_ptr<Task>& task : session->Delete()) {
+void EngineImpl::DeleteSession(const DeleteOptions& options,
+                               Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, options.uid);
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  const std::shared_ptr<Session>& session = *found;
+  const SessionInfo info = session->Info();
+  if (!sessions_.Remove(session)) {
+    done(absl::NotFoundError(
+        absl::StrCat("session ", options.session, " is not there")));
+    return;
+  }
+  EndSession(session, SessionEvent::Kind::kDeleted);
+  observer_->OnSessionEvent(session->model_name(), SessionEventKind::kDelete);
+  session->RemoveStored(Remember(options.request, info, clock_->Now()),
+                        [info, done](const absl::Status& status) {
+                          if (status.ok()) {
+                            done(info);
+                          } else {
+                            done(status);
+                          }
+                        });
+}
+
+void EngineImpl::EndSession(const std::shared_ptr<Session>& session,
+                            SessionEvent::Kind kind) {
+  for (const std::shared_ptr<Task>& task : session->Delete(kind)) {
     WakeLane(scheduler_, *task);
   }
+  residency_.Forget(*session);
   scheduler_.Wake(session);
-  observer_->OnSessionEvent(session->served().name, SessionEventKind::kDelete);
+  absl::MutexLock lock(&mutex_);
+  deleted_something_ = true;
 }
 
 }  // namespace mneme

@@ -10,7 +10,9 @@
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
 #include "engine/runtime/copy_lane.h"
+#include "engine/runtime/generate_options_coding.h"
 #include "engine/runtime/generation_task.h"
+#include "engine/runtime/replayed_tasks.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/scoring_task.h"
 #include "engine/runtime/segment_commit_task.h"
@@ -19,21 +21,23 @@ namespace mneme {
 
 absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
     const AppendOptions& options, StreamListener* listener) {
-  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Session> session,
-                         FindSession(options.session, options.uid));
-  MNEME_RETURN_IF_ERROR(Rejected(session->served().name, CheckAdmitting()));
+  MNEME_RETURN_IF_ERROR(Rejected("", CheckAdmitting()));
+  MNEME_ASSIGN_OR_RETURN(
+      Held held, HoldSession(options.session, options.uid, options.hold));
   absl::StatusOr<ByteBudget::Reservation> reservation =
       budget_.Reserve(kStreamBytes, "an append stream");
   if (!reservation.ok()) {
-    return Rejected(session->served().name, reservation.status());
+    return Rejected(held.session->model_name(), reservation.status());
   }
+  AppendOptions wanted = options;
+  wanted.hold = held.hold;
   AppendOpened opened;
   MNEME_ASSIGN_OR_RETURN(std::shared_ptr<SessionWriter> writer,
-                         session->OpenWriter(options, listener, opened));
-  scheduler_.Wake(session);
+                         held.session->OpenWriter(wanted, listener, opened));
+  scheduler_.Wake(held.session);
   return std::make_unique<SessionAppendStream>(
-      std::move(session), std::move(writer), std::move(opened),
-      *std::move(reservation), &scheduler_);
+      std::move(held.session), std::move(held.hold), std::move(writer),
+      std::move(opened), *std::move(reservation), &scheduler_);
 }
 
 absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
@@ -74,8 +78,9 @@ void EngineImpl::StartOnCopy(const Session& session,
 }
 
 absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Attach(
-    const Session& session, const GenerateOptions& options,
+    const Held& held, const GenerateOptions& options,
     StreamListener* listener) {
+  Session& session = *held.session;
   const absl::optional<KeptReply> kept = session.FindReply(options.request_id);
   if (!kept.has_value()) {
     if (options.output_offset == 0) return nullptr;
@@ -97,30 +102,34 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Attach(
   }
   MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Reply::Reader> reader,
                          kept->reply->Attach(options.output_offset, listener));
+  session.ResumeGeneration(options.request_id);
   std::shared_ptr<GenerationTask> task = kept->task.lock();
   if (task != nullptr) WakeLane(scheduler_, *task);
-  return std::make_unique<GenerationStream>(
-      kept->reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
+  return std::make_unique<GenerationStream>(held.hold, kept->reply,
+                                            std::move(reader), std::move(task),
+                                            &scheduler_, &tasks_);
 }
 
 absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
     const GenerateOptions& options, StreamListener* listener) {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
-                         FindSession(options.session, options.uid));
+  MNEME_RETURN_IF_ERROR(Rejected("", CheckAdmitting()));
+  MNEME_ASSIGN_OR_RETURN(
+      const Held held, HoldSession(options.session, options.uid, options.hold));
+  const std::shared_ptr<Session>& session = held.session;
   const ServedModel& served = session->served();
   const std::string& model_name = served.name;
   const int64_t vocab_size = session->model().config().vocab_size;
-  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
   MNEME_RETURN_IF_ERROR(CheckGenerate(options, session->unit(), vocab_size));
   if (!options.request_id.empty()) {
     MNEME_ASSIGN_OR_RETURN(std::unique_ptr<Generation> attached,
-                           Attach(*session, options, listener));
+                           Attach(held, options, listener));
     if (attached != nullptr) return attached;
   }
 
   GenerationTask::Setup setup{
       .model = session->served_ptr(),
       .unit = session->unit(),
+      .load = held.hold->report(),
       .clock = clock_,
       .observer = observer_,
       .on_unread_end = [this](const Task& task) { tasks_.Remove(task); }};
@@ -147,6 +156,7 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
   std::shared_ptr<Reply::Reader> reader = reply->Open(listener);
   GenerateOptions rest = options;
   rest.prompt.reset();  // the session has it
+  rest.hold.reset();    // the stream has it
   auto task =
       std::make_shared<GenerationTask>(std::move(rest), std::move(setup));
   const absl::Status started = StartTask(
@@ -159,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
        .task = task});
   if (absl::IsAlreadyExists(started)) {  // it came twice at once
     MNEME_ASSIGN_OR_RETURN(std::unique_ptr<Generation> attached,
-                           Attach(*session, options, listener));
+                           Attach(held, options, listener));
     if (attached != nullptr) return attached;
     return WithReason(
         absl::AbortedError("the generation of the same request_id, which came "
@@ -167,33 +177,34 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
         {.reason = "SESSION_BUSY", .metadata = {{"busy", "GENERATING"}}});
   }
   MNEME_RETURN_IF_ERROR(Rejected(model_name, started));
-  return std::make_unique<GenerationStream>(
-      reply, std::move(reader), std::move(task), &scheduler_, &tasks_);
+  return std::make_unique<GenerationStream>(held.hold, reply, std::move(reader),
+                                            std::move(task), &scheduler_,
+                                            &tasks_);
 }
 
 absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
     const ScoreOptions& options, StreamListener* listener) {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
-                         FindSession(options.session, options.uid));
-  const std::string& model_name = session->served().name;
-  MNEME_RETURN_IF_ERROR(Rejected(model_name, CheckAdmitting()));
+  MNEME_RETURN_IF_ERROR(Rejected("", CheckAdmitting()));
+  MNEME_ASSIGN_OR_RETURN(
+      const Held held, HoldSession(options.session, options.uid, options.hold));
+  const std::shared_ptr<Session>& session = held.session;
+  const std::string& model_name = session->model_name();
   auto task = std::make_shared<ScoringTask>(
       ScoringTask::Setup{.model = session->served_ptr(),
                          .unit = session->unit(),
                          .commit = options.commit,
+                         .load = held.hold->report(),
                          .clock = clock_,
                          .observer = observer_},
       listener);
   MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, {})));
-  return std::make_unique<ScoringStream>(std::move(task), &scheduler_, &tasks_);
+  return std::make_unique<ScoringStream>(held.hold, std::move(task),
+                                         &scheduler_, &tasks_);
 }
 
-absl::Status EngineImpl::StartSegmentCommit(
-    const std::string& id, const std::string& uid,
-    const std::function<void(absl::StatusOr<SegmentCommit>)>& done) {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
-                         FindSession(id, uid));
-  const ServedModel& served = session->served();
+absl::Status EngineImpl::StartSegmentCommit(const Held& held,
+                                            const Done<SegmentCommit>& done) {
+  const ServedModel& served = held.session->served();
   if (!served.model->commits_segments()) {
     return WithReason(
         absl::UnimplementedError(
@@ -203,21 +214,90 @@ absl::Status EngineImpl::StartSegmentCommit(
         {.reason = "NOT_SUPPORTED",
          .metadata = {{"method", "mneme.v1.Memory/CommitSegment"}}});
   }
-  MNEME_RETURN_IF_ERROR(Rejected(served.name, CheckAdmitting()));
   auto task = std::make_shared<SegmentCommitTask>(
-      served.model,
-      [this, done](const Task& ended, absl::StatusOr<SegmentCommit> outcome) {
+      served.model, held.hold->report(),
+      [this, done, hold = held.hold](const Task& ended,
+                                     absl::StatusOr<SegmentCommit> outcome) {
         tasks_.Remove(ended);
         done(std::move(outcome));
       });
-  return Rejected(served.name, StartTask(session, task, {}));
+  return Rejected(served.name, StartTask(held.session, task, {}));
 }
 
-void EngineImpl::CommitSegment(
-    const std::string& id, const std::string& uid,
-    std::function<void(absl::StatusOr<SegmentCommit>)> done) {
-  const absl::Status started = StartSegmentCommit(id, uid, done);
-  if (!started.ok()) done(started);
+void EngineImpl::CommitSegment(const std::string& id, const std::string& uid,
+                               Done<SegmentCommit> done) {
+  const absl::Status admitted = Rejected("", CheckAdmitting());
+  if (!admitted.ok()) {
+    done(admitted);
+    return;
+  }
+  Load(id, uid,
+       [this, id, uid,
+        done](const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
+         if (!hold.ok()) {
+           done(hold.status());
+           return;
+         }
+         const absl::StatusOr<Held> held = HoldSession(id, uid, *hold);
+         const absl::Status started =
+             held.ok() ? StartSegmentCommit(*held, done) : held.status();
+         if (!started.ok()) done(started);
+       });
+}
+
+// -- Replayed ----------------------------------------------------------------
+
+absl::StatusOr<SessionHost::Replayed> EngineImpl::Replay(
+    const Session& session, const AskRecord& ask, ReplayedTask replayed) {
+  switch (ask.kind) {
+    case AskRecord::Kind::kScore:
+      return Replayed{
+          .task = std::make_shared<ReplayedScoring>(std::move(replayed))};
+    case AskRecord::Kind::kCommitSegment:
+      if (replayed.end.has_value() && replayed.end->status_code != 0) {
+        return Replayed{
+            .task = std::make_shared<ReplayedScoring>(std::move(replayed))};
+      }
+      return Replayed{
+          .task = std::make_shared<SegmentCommitTask>(
+              session.served().model, LoadReport{},
+              [](const Task&, const absl::StatusOr<SegmentCommit>&) {})};
+    case AskRecord::Kind::kGenerate:
+      break;
+  }
+  MNEME_ASSIGN_OR_RETURN(
+      GenerateOptions options,
+      DecodeGenerateOptions(ask.options, session.unit(),
+                            session.model().config().vocab_size));
+  options.request_id = ask.request_id;
+  options.request_digest = ask.request_digest;
+  const auto reply = std::make_shared<Reply>(
+      Reply::Setup{.model = session.served_ptr(),
+                   .unit = session.unit(),
+                   .max_tokens = options.max_tokens,
+                   .logprobs = options.logprobs,
+                   .top_logprobs = options.top_logprobs,
+                   .waits = options.on_disconnect == OnDisconnect::kCancel,
+                   .said_again = true});
+  GenerationTask::Setup setup{
+      .model = session.served_ptr(),
+      .unit = session.unit(),
+      .seed = options.sampling.seed.value_or(0),
+      .reply = reply,
+      .clock = clock_,
+      .observer = observer_,
+      .replayed = std::move(replayed),
+      .on_unread_end = [this](const Task& task) { tasks_.Remove(task); }};
+  auto task = std::make_shared<GenerationTask>(options, std::move(setup));
+  Replayed made{.task = task};
+  if (!ask.request_id.empty()) {
+    made.kept = {.request_id = ask.request_id,
+                 .request_digest = ask.request_digest,
+                 .had_prompt = !ask.prompt.empty(),
+                 .reply = reply,
+                 .task = task};
+  }
+  return made;
 }
 
 }  // namespace mneme

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
+#include "engine/runtime/generate_options_coding.h"
 #include "engine/runtime/input_queue.h"
 
 namespace mneme {
@@ -40,6 +41,27 @@ GenerationTask::GenerationTask(GenerateOptions options, Setup setup)
   recent_.reserve(sampler_.window_tokens());
   top_.reserve(options_.top_logprobs);
   stats_.seed = options_.sampling.temperature > 0 ? setup_.seed : 0;
+  stats_.load = setup_.load;
+}
+
+AskRecord GenerationTask::DescribeAsk() const {
+  AskRecord ask{.kind = AskRecord::Kind::kGenerate,
+                .request_id = options_.request_id,
+                .request_digest = options_.request_digest};
+  EncodeGenerateOptions(options_, setup_.seed, ask.options);
+  return ask;
+}
+
+EndRecord GenerationTask::DescribeEnd() const {
+  return {.reason = static_cast<uint8_t>(reason_),
+          .status_code = ended_.raw_code(),
+          .message = std::string(ended_.message())};
+}
+
+void GenerationTask::Resume() {
+  suspended_ = false;
+  absl::MutexLock lock(&mutex_);
+  resumed_ = true;
 }
 
 bool GenerationTask::done() const { return phase_ == Phase::kDone; }
@@ -72,29 +94,32 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
     setup_.reply->Begin(state.position(), history.next_offset());
     phase_ = Phase::kDecode;
   }
-  absl::Status status;
-  if (const absl::optional<Cancellation> why = cancellation();
-      why.has_value() && phase_ != Phase::kDone) {
-    status = why->status;
-    if (phase_ == Phase::kDecode) {
-      reason_ = why->reason;
-      phase_ = Phase::kFlush;
+  if (phase_ == Phase::kDecode) {
+    ReplayAhead(state, history);
+    if (phase_ == Phase::kDecode && setup_.replayed.has_value() && !replays()) {
+      EndAsBefore(state);
+      if (suspended_) return {};
     }
+  }
+  if (const absl::optional<Cancellation> why = cancellation();
+      why.has_value() && phase_ == Phase::kDecode && !replays()) {
+    failed_ = why->status;
+    reason_ = why->reason;
+    phase_ = Phase::kFlush;
   }
   if (phase_ == Phase::kFlush) {
     // The tail before the first token belongs to the Ask.
-    const bool asked = stats_.generated_tokens == 0 && !state.tail().empty();
+    const bool asked = stats_.generated_tokens == 0 && !state.tail().empty() &&
+                       state.computed_tokens() < end_computed_tokens_;
     if (asked || state.tail_room() == 0) return ComputeTail(state);
-    Finish(reason_ == FinishReason::kCancelled ? status : absl::OkStatus(),
-           history.next_offset(), state.position());
+    Finish(failed_, history.next_offset(), state.position());
   }
   if (phase_ != Phase::kDecode) return {};
-  if (setup_.reply->Crowded(now)) {
+  if (!replays() && setup_.reply->Crowded(now)) {
     // No full block is left behind: a session at rest can always be described.
     if (state.tail_room() == 0) return ComputeTail(state);
     return {};
   }
-  state.Ask();
   sampling_ = true;
   sample_position_ = state.position();
   state.CopyRecent(sampler_.window_tokens(), recent_);
@@ -106,11 +131,38 @@ Demand GenerationTask::Plan(SessionState& state, HistorySink& history) {
           .logits_end = rows};
 }
 
+void GenerationTask::ReplayAhead(SessionState& state, HistorySink& history) {
+  if (options_.logprobs) return;  // wants the logits of each
+  while (phase_ == Phase::kDecode && state.tail_room() > 0 &&
+         next_said_ + 1 < said_before().size()) {
+    TakeToken(said_before()[next_said_].id, state, history);
+    ++next_said_;
+  }
+}
+
+void GenerationTask::EndAsBefore(const SessionState& state) {
+  const absl::optional<EndRecord>& end = setup_.replayed->end;
+  if (!end.has_value()) {
+    absl::MutexLock lock(&mutex_);
+    suspended_ = !resumed_;
+    return;
+  }
+  reason_ = static_cast<FinishReason>(end->reason);
+  if (end->status_code != 0) {
+    failed_ = absl::Status(static_cast<absl::StatusCode>(end->status_code),
+                           end->message);
+  }
+  end_computed_tokens_ =
+      std::max(end->computed_tokens, state.computed_tokens());
+  phase_ = Phase::kFlush;
+}
+
 void GenerationTask::OnLogits(ConstRows logits) {
   if (!sampling_) return;
   const absl::Span<const float> row(logits.row(0),
                                     static_cast<size_t>(logits.cols));
-  sampled_ = sampler_.Sample(row, recent_, sample_position_);
+  sampled_ = replays() ? said_before()[next_said_].id
+                       : sampler_.Sample(row, recent_, sample_position_);
   if (!sampled_.has_value()) return;
   said_ = {.token = *sampled_};
   if (options_.logprobs) {
@@ -154,18 +206,29 @@ void GenerationTask::OnCommitted(SessionState& state, HistorySink& history) {
          state.position());
     return;
   }
-  const int32_t token = *sampled_;
+  TakeToken(*sampled_, state, history);
+  if (replays()) ++next_said_;
+}
+
+void GenerationTask::TakeToken(int32_t token, SessionState& state,
+                               HistorySink& history) {
+  said_.token = token;
   const std::string text = setup_.unit == SessionUnit::kText
                                ? setup_.model->tokenizer->Decode(token)
                                : std::string();
   history.RecordToken(token, text);
   state.PushToken(token);
+  // A block in which something was said goes by the step path to its end,
+  // whether more is said or not.
+  state.Ask();
 
   const absl::Duration now = setup_.clock->Monotonic();
   if (stats_.generated_tokens == 0) first_token_ = now;
-  setup_.observer->OnTokenGenerated(
-      setup_.model->name,
-      now - (stats_.generated_tokens == 0 ? first_pass_ : last_token_));
+  if (!replays()) {
+    setup_.observer->OnTokenGenerated(
+        setup_.model->name,
+        now - (stats_.generated_tokens == 0 ? first_pass_ : last_token_));
+  }
   last_token_ = now;
   ++stats_.generated_tokens;
 
@@ -187,14 +250,20 @@ void GenerationTask::Finish(const absl::Status& status, int64_t next_offset,
                             int64_t position) {
   if (phase_ == Phase::kDone) return;
   phase_ = Phase::kDone;
+  suspended_ = false;
+  ended_ = status;
   if (stats_.generated_tokens > 0) {
     stats_.prefill_time = first_token_ - first_pass_;
     stats_.decode_time = last_token_ - first_token_;
     stats_.time_to_first_token = first_token_ - arrival_;
   }
-  setup_.observer->OnGenerationFinished(
-      setup_.model->name, status.ok() || absl::IsCancelled(status), reason_,
-      stats_);
+  const bool counted = setup_.replayed.has_value() &&
+                       (setup_.replayed->end.has_value() || replays());
+  if (!counted) {
+    setup_.observer->OnGenerationFinished(
+        setup_.model->name, status.ok() || absl::IsCancelled(status), reason_,
+        stats_);
+  }
   filter_.Finish();
   const bool read =
       setup_.reply->Finish({.kind = GenerateEvent::Kind::kFinished,
@@ -205,7 +274,8 @@ void GenerationTask::Finish(const absl::Status& status, int64_t next_offset,
                             .stop = filter_.stop(),
                             .stop_token = stop_token_,
                             .stats = stats_},
-                           shown_tokens(), shown_units());
+                           shown_tokens(), shown_units(),
+                           /*unsettled=*/commits());
   if (!read) setup_.on_unread_end(*this);
 }
 

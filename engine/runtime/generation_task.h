@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -31,8 +32,11 @@ class GenerationTask final : public Task {
     SessionUnit unit = SessionUnit::kText;
     uint64_t seed = 0;
     std::shared_ptr<Reply> reply;
+    LoadReport load;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
+    // Of one that the journal holds: what it said before is not sampled again.
+    absl::optional<ReplayedTask> replayed;
     // Called when it ends and no stream reads its reply.
     std::function<void(const Task&)> on_unread_end;
   };
@@ -47,9 +51,20 @@ class GenerationTask final : public Task {
   SessionActivity activity() const override {
     return SessionActivity::kGenerating;
   }
+  AskRecord DescribeAsk() const override;
   void Begin() override;
   Demand Plan(SessionState& state, HistorySink& history) override;
   bool done() const override;
+  bool asked() const override { return phase_ != Phase::kAsk; }
+  bool suspended() const override { return suspended_; }
+  void Resume() override;
+  bool unattended() const override {
+    return options_.on_disconnect == OnDisconnect::kFinish;
+  }
+  EndRecord DescribeEnd() const override;
+  void Settle(const absl::Status& stored, int64_t durable_offset) override {
+    setup_.reply->Settle(stored, durable_offset);
+  }
   void OnLogits(ConstRows logits) override;
   void OnCommitted(SessionState& state, HistorySink& history) override;
   void Fail(const absl::Status& status, const HistorySink& history,
@@ -74,6 +89,19 @@ class GenerationTask final : public Task {
   // Whether a history of so many tokens takes no more.
   bool AtLimit(int64_t position) const;
   bool IsStop(int32_t token) const;
+  // Whether the next token is one that was said before.
+  bool replays() const { return next_said_ < said_before().size(); }
+  absl::Span<const TakenToken> said_before() const {
+    if (!setup_.replayed.has_value()) return {};
+    return setup_.replayed->said;
+  }
+  // What was said before in one pass, as far as it fits: the rows of a step are
+  // the same together as one by one.
+  void ReplayAhead(SessionState& state, HistorySink& history);
+  // The next token is `token`.
+  void TakeToken(int32_t token, SessionState& state, HistorySink& history);
+  // What the journal says of the end, once all is said that it knows of.
+  void EndAsBefore(const SessionState& state);
   // Takes a token that goes into the reply. False if a stop string ends it.
   bool Show(std::string_view text);
   int64_t shown_tokens() const;
@@ -96,13 +124,20 @@ class GenerationTask final : public Task {
   bool sampling_ = false;    // the pass under way is for a token
   ReplyFilter filter_;       // of a text session
   int64_t said_tokens_ = 0;  // that go into the reply
+  size_t next_said_ = 0;     // of what was said before
+  bool suspended_ = false;
+  // As far as the tail before the first token is computed in any case.
+  int64_t end_computed_tokens_ = std::numeric_limits<int64_t>::max();
   FinishReason reason_ = FinishReason::kLength;
+  absl::Status failed_;  // it ends with this
+  absl::Status ended_;   // it ended with this
   absl::optional<int32_t> stop_token_;
   absl::Duration first_pass_, first_token_, last_token_;
   GenerateStats stats_;
 
   mutable absl::Mutex mutex_;
   absl::optional<Cancellation> cancelled_ ABSL_GUARDED_BY(mutex_);
+  bool resumed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace mneme

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/base/sha256.h"
 #include "engine/runtime/types.h"
 
@@ -46,7 +47,15 @@ class History {
   // SHA-256 of the whole history, 64 hex digits.
   std::string Digest() const { return hash_.HexDigest(); }
 
+  // Appends all of it to `out`; see engine/state/FORMAT.md.
+  void Encode(std::string& out) const;
+  // The account that was encoded. DATA_LOSS for bytes that none has.
+  static absl::StatusOr<History> Decode(std::string_view in);
+
  private:
+  // Counts `bytes`, and keeps the last of them.
+  void Keep(std::string_view bytes);
+
   SessionUnit unit_;
   int64_t bytes_ = 0;
   Sha256 hash_;

@@ -118,7 +118,7 @@ void InputQueue::Take(int64_t bytes) {
   taken_bytes_ += bytes;
 }
 
-bool InputQueue::Encode(bool begins, bool ends) {
+bool InputQueue::EncodeFront(bool begins, bool ends) {
   tokens_.clear();
   next_ = 0;
   const Mark* const mark = FirstToken();
@@ -142,7 +142,7 @@ absl::optional<InputQueue::Token> InputQueue::Next(bool begins, bool ends) {
     bytes_.Consume(4);
     return Token{static_cast<int32_t>(DecodeFixed32(taken_.data())), taken_};
   }
-  if (next_ < tokens_.size() || Encode(begins, ends)) {
+  if (next_ < tokens_.size() || EncodeFront(begins, ends)) {
     const TextToken& token = tokens_[next_++];
     Take(token.bytes);
     after_control_ = false;

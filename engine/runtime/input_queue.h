@@ -97,6 +97,15 @@ class InputQueue {
   // Whether the end of the text cuts off a character.
   bool cut() const;
 
+  // Appends what is there, where the input ends, and whether it is idle to
+  // `out`; see engine/state/FORMAT.md. Mostly called of an idle queue, which
+  // takes few bytes, but any will do.
+  void Encode(std::string& out) const;
+  // Becomes the queue that was encoded; memory that was reserved stays so.
+  // DATA_LOSS for bytes that no queue of this model and unit has; then it is as
+  // Clear makes it.
+  absl::Status Decode(std::string_view in);
+
  private:
   // What the template put before byte `at`, counted from the first ever: a
   // token, or text, which lies there.
@@ -105,6 +114,7 @@ class InputQueue {
     int64_t text_bytes = 0;
     absl::optional<int32_t> token;
   };
+  struct Decoded;
 
   const ChatTemplate* chat() const {
     return unit_ == SessionUnit::kText ? model_->chat.get() : nullptr;
@@ -120,10 +130,13 @@ class InputQueue {
   // The first token that the template put; null if there is none.
   const Mark* FirstToken() const;
   // Makes tokens of the front. False if it waits for more.
-  bool Encode(bool begins, bool ends);
+  bool EncodeFront(bool begins, bool ends);
+  // Checks what was decoded; an empty string if nothing is wrong.
+  std::string WhatIsWrong(const Decoded& decoded) const;
+  std::string WhatIsWrongWithText(const Decoded& decoded) const;
 
-  const ServedModel* const model_;
-  const SessionUnit unit_;
+  const ServedModel* model_;
+  SessionUnit unit_;
   ByteQueue bytes_;
   int64_t taken_bytes_ = 0;        // ever
   std::deque<Mark> marks_;         // in their order

@@ -11,7 +11,17 @@
 namespace mneme {
 
 enum class SegmentResult { kApplied, kDuplicate, kGap, kConflict, kRejected };
-enum class SessionEventKind { kCreate, kDelete, kExpire, kReset };
+enum class SessionEventKind {
+  kCreate,
+  kDelete,
+  kExpire,
+  kReset,
+  kRollback,
+  kFork,
+  kExport,
+  kImport,
+  kQuarantine,
+};
 enum class PassKind { kBlock, kStep };
 
 // What happens in the engine, as it happens. Every method returns quickly,
@@ -47,6 +57,16 @@ class Observer {
 
   virtual void OnSessionEvent(std::string_view /*model*/,
                               SessionEventKind /*event*/) {}
+  // A session came into memory, or left it.
+  virtual void OnSessionLoaded(std::string_view /*model*/,
+                               const LoadReport& /*report*/) {}
+  virtual void OnSessionEvicted(std::string_view /*model*/,
+                                absl::Duration /*elapsed*/) {}
+  // The state of a session that has so many tokens was stored.
+  virtual void OnSnapshot(std::string_view /*model*/, int64_t /*position*/) {}
+  // A load failed; `reason` is "damaged", "incompatible", or "unavailable".
+  virtual void OnLoadFailed(std::string_view /*model*/,
+                            std::string_view /*reason*/) {}
   // Something was refused; `reason` as in the error ("RAM_BUDGET").
   virtual void OnRejected(std::string_view /*model*/,
                           std::string_view /*reason*/) {}

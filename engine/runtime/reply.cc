@@ -11,7 +11,6 @@
 namespace mneme {
 namespace {
 
-constexpr int32_t kNoToken = -1;
 // Tokens of which no byte may be seen yet: as many as a stop string has bytes,
 // and what of a character comes before it.
 constexpr int64_t kMaxHeld = kMaxStopBytes;
@@ -81,13 +80,22 @@ bool Reply::Stuck(absl::Duration now) const {
 }
 
 bool Reply::Finish(GenerateEvent finished, int64_t shown_tokens,
-                   int64_t shown_units) {
+                   int64_t shown_units, bool unsettled) {
   absl::MutexLock lock(&mutex_);
+  settled_ = !unsettled;
   shown_tokens_ = shown_tokens;
   shown_units_ = shown_units;
   finished_ = std::move(finished);
   waiting_since_.reset();
   return reader_ != nullptr;
+}
+
+void Reply::Settle(const absl::Status& stored, int64_t durable_offset) {
+  absl::MutexLock lock(&mutex_);
+  settled_ = true;
+  if (!finished_.has_value()) return;
+  finished_->durable_offset = durable_offset;
+  if (!stored.ok()) finished_->status = stored;
 }
 
 void Reply::Notify() {
@@ -136,7 +144,12 @@ absl::StatusOr<std::shared_ptr<Reply::Reader>> Reply::Attach(
         nearest = offset;
       }
     }
-    if (offset != wanted) return NotKept(output_offset, begin + nearest);
+    const bool ahead = setup_.said_again && offset < wanted &&
+                       token == tokens_ && !finished_.has_value();
+    if (offset != wanted && !ahead) {
+      return NotKept(output_offset, begin + nearest);
+    }
+    reader->skip_to = wanted;
     reader->token = token;
     reader->token_offset = offset;
     reader->offset = offset;
@@ -201,7 +214,19 @@ absl::optional<GenerateEvent> Reply::Poll(Reader& reader, bool* resume) {
     event.attached = reader.attached;
     return event;
   }
-  if (reader.token < shown_tokens_ || reader.offset < shown_units_) {
+  while (reader.offset < reader.skip_to && reader.token < shown_tokens_ &&
+         reader.token >= first_kept()) {
+    reader.token_offset += UnitsOf(at(reader.token++).token);
+    reader.offset = reader.token_offset;
+    if (reader.offset > reader.skip_to) {
+      reader.ended = true;
+      return Lost(NotKept(started_->offset + reader.skip_to,
+                          started_->offset + reader.offset));
+    }
+  }
+  const bool skips = reader.offset < reader.skip_to;
+  if (reader.token < shown_tokens_ ||
+      (!skips && reader.offset < shown_units_)) {
     if (reader.token < first_kept()) {
       reader.ended = true;
       const int64_t begin = started_->offset;
@@ -215,7 +240,7 @@ absl::optional<GenerateEvent> Reply::Poll(Reader& reader, bool* resume) {
     }
     return event;
   }
-  if (!finished_.has_value()) return absl::nullopt;
+  if (!finished_.has_value() || !settled_) return absl::nullopt;
   reader.ended = true;
   GenerateEvent event = *finished_;
   // To one that asks what became of it a cancellation is an answer.
@@ -235,6 +260,11 @@ Reply::Left Reply::Leave(const std::shared_ptr<Reader>& reader) {
 bool Reply::NeverBegan() const {
   absl::MutexLock lock(&mutex_);
   return finished_.has_value() && !started_.has_value();
+}
+
+bool Reply::finished() const {
+  absl::MutexLock lock(&mutex_);
+  return finished_.has_value();
 }
 
 }  // namespace mneme

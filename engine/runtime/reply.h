@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -49,6 +50,9 @@ class Reply {
     int64_t top_logprobs = 0;
     // Whether the generation waits for a slow reader.
     bool waits = true;
+    // Whether what is said may have been seen before, by someone who goes on
+    // from there.
+    bool said_again = false;
   };
 
   explicit Reply(Setup setup);
@@ -66,9 +70,12 @@ class Reply {
   bool Crowded(absl::Duration now);
 
   // The answer is at its end, as `finished` says, with so much to be seen.
-  // False if no stream reads it.
-  bool Finish(GenerateEvent finished, int64_t shown_tokens,
-              int64_t shown_units);
+  // With `unsettled` that is not told before Settle. False if no stream reads
+  // it.
+  bool Finish(GenerateEvent finished, int64_t shown_tokens, int64_t shown_units,
+              bool unsettled = false);
+  // It is stored up to `durable_offset`, or could not be.
+  void Settle(const absl::Status& stored, int64_t durable_offset);
 
   // Tells the stream's listener. REQUIRES: no lock held.
   void Notify();
@@ -88,6 +95,8 @@ class Reply {
     int64_t token = 0;      // the next to be seen to its end
     int64_t token_offset = 0;
     int64_t offset = 0;  // up to here it was seen
+    // It saw so much of an answer that a crash cut off, and that is said again.
+    int64_t skip_to = 0;
   };
 
   // The first reader. `listener` outlives it.
@@ -95,8 +104,9 @@ class Reply {
 
   // A reader that begins at `output_offset` of the history (0: with the
   // answer), instead of the one that there is: that ends ABORTED (TAKEN_OVER).
-  // The caller wakes the task's lane. OUT_OF_RANGE (OFFSET_NOT_KEPT) if no
-  // kept token begins there.
+  // The caller wakes the task's lane. Of one that is said again what comes is
+  // left out up to there. OUT_OF_RANGE (OFFSET_NOT_KEPT) if no kept token
+  // begins there.
   absl::StatusOr<std::shared_ptr<Reader>> Attach(int64_t output_offset,
                                                  StreamListener* listener);
 
@@ -114,8 +124,24 @@ class Reply {
 
   // Whether it ended before it began: nothing was accepted for it.
   bool NeverBegan() const;
+  // Whether it is at its end.
+  bool finished() const;
+
+  // Appends it to `out`, without readers; see engine/state/FORMAT.md.
+  // REQUIRES: finished().
+  void Encode(std::string& out) const;
+  // The reply that was encoded, which nobody reads. DATA_LOSS for bytes that
+  // none of this model and unit has.
+  static absl::StatusOr<std::shared_ptr<Reply>> Decode(
+      std::string_view in, std::shared_ptr<const ServedModel> model,
+      SessionUnit unit);
 
  private:
+  // Stands behind a token that has fewer likely ones beside it.
+  static constexpr int32_t kNoToken = -1;
+
+  // Checks what was decoded; an empty string if nothing is wrong.
+  std::string WhatIsWrong() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   int64_t UnitsOf(int32_t token) const;
   const LikelyToken& at(int64_t token) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
@@ -143,6 +169,7 @@ class Reply {
   int64_t shown_units_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::optional<GenerateEvent> started_ ABSL_GUARDED_BY(mutex_);
   absl::optional<GenerateEvent> finished_ ABSL_GUARDED_BY(mutex_);
+  bool settled_ ABSL_GUARDED_BY(mutex_) = true;
   std::shared_ptr<Reader> reader_ ABSL_GUARDED_BY(mutex_);  // null: none
   absl::optional<absl::Duration> waiting_since_ ABSL_GUARDED_BY(mutex_);
 };

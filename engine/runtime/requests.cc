@@ -232,6 +232,7 @@ bool Matches(const SessionFilter& filter, const SessionInfo& session) {
   if (filter.activity.has_value() && *filter.activity != session.activity) {
     return false;
   }
+  if (filter.tier.has_value() && *filter.tier != session.tier) return false;
   return std::all_of(
       filter.labels.begin(), filter.labels.end(), [&](const auto& label) {
         const auto it = session.labels.find(label.first);

@@ -11,7 +11,9 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "engine/runtime/types.h"
+#include "engine/store/store_types.h"
 
 namespace mneme {
 
@@ -23,6 +25,19 @@ absl::Status CheckTtl(absl::Duration ttl);
 // All of it but the prompt's contents, for a session of `unit`.
 absl::Status CheckGenerate(const GenerateOptions& options, SessionUnit unit,
                            int64_t vocab_size);
+
+// What is to be remembered of a request that had `outcome`; nothing if it has
+// no id.
+template <typename Outcome>
+absl::optional<RememberedRequest> Remember(const RequestTag<Outcome>& request,
+                                           const Outcome& outcome,
+                                           absl::Time now) {
+  if (request.id.empty()) return absl::nullopt;
+  return RememberedRequest{.id = request.id,
+                           .digest = request.digest,
+                           .reply = request.reply(outcome),
+                           .time = now};
+}
 
 bool Matches(const SessionFilter& filter, const SessionInfo& session);
 

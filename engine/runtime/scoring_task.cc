@@ -148,9 +148,27 @@ void ScoringTask::Finish(const absl::Status& status, int64_t next_offset,
        .next_offset = next_offset,
        .position = position,
        .queue_time = queue_time,
-       .compute_time = setup_.clock->Monotonic() - arrival_ - queue_time});
+       .compute_time = setup_.clock->Monotonic() - arrival_ - queue_time,
+       .load = setup_.load});
   input_.Clear();
   done_ = true;
+  ended_ = status;
+  settled_ = !setup_.commit;
+}
+
+EndRecord ScoringTask::DescribeEnd() const {
+  absl::MutexLock lock(&mutex_);
+  return {.status_code = ended_.raw_code(),
+          .message = std::string(ended_.message())};
+}
+
+void ScoringTask::Settle(const absl::Status& stored,
+                         int64_t /*durable_offset*/) {
+  absl::MutexLock lock(&mutex_);
+  settled_ = true;
+  if (!stored.ok() && done_ && !events_.empty()) {
+    events_.back().status = stored;
+  }
 }
 
 void ScoringTask::Fail(const absl::Status& status, const HistorySink& history,
@@ -208,6 +226,7 @@ absl::optional<ScoreEvent> ScoringTask::Poll(bool* resume) {
   absl::MutexLock lock(&mutex_);
   *resume = false;
   if (events_.empty()) return absl::nullopt;
+  if (done_ && !settled_ && events_.size() == 1) return absl::nullopt;
   ScoreEvent event = std::move(events_.front());
   events_.pop_front();
   if (paused_since_.has_value() && events_.size() <= kMaxEvents / 2) {

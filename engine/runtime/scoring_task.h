@@ -28,6 +28,7 @@ class ScoringTask final : public Task {
     std::shared_ptr<const ServedModel> model;
     SessionUnit unit = SessionUnit::kText;
     bool commit = false;
+    LoadReport load;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
   };
@@ -38,9 +39,15 @@ class ScoringTask final : public Task {
   SessionActivity activity() const override {
     return SessionActivity::kScoring;
   }
+  AskRecord DescribeAsk() const override {
+    return {.kind = AskRecord::Kind::kScore};
+  }
   void Begin() override;
   Demand Plan(SessionState& state, HistorySink& history) override;
   bool done() const override;
+  bool asked() const override { return started_; }
+  EndRecord DescribeEnd() const override;
+  void Settle(const absl::Status& stored, int64_t durable_offset) override;
   void OnLogits(ConstRows logits) override;
   void OnCommitted(SessionState& state, HistorySink& history) override;
   void Fail(const absl::Status& status, const HistorySink& history,
@@ -82,6 +89,8 @@ class ScoringTask final : public Task {
   // Since when it waits for its reader, on the monotonic clock.
   absl::optional<absl::Duration> paused_since_ ABSL_GUARDED_BY(mutex_);
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status ended_ ABSL_GUARDED_BY(mutex_);  // it ended with this
+  bool settled_ ABSL_GUARDED_BY(mutex_) = false;
   ScoreTotals totals_ ABSL_GUARDED_BY(mutex_);
   std::deque<ScoreEvent> events_ ABSL_GUARDED_BY(mutex_);
 };

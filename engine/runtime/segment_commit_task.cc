@@ -5,12 +5,38 @@
 
 namespace mneme {
 
+void SegmentCommitTask::Begin() {
+  absl::MutexLock lock(&mutex_);
+  begun_ = true;
+}
+
+bool SegmentCommitTask::asked() const {
+  absl::MutexLock lock(&mutex_);
+  return planned_;
+}
+
+EndRecord SegmentCommitTask::DescribeEnd() const {
+  absl::MutexLock lock(&mutex_);
+  const absl::Status status =
+      outcome_.has_value() ? outcome_->status() : absl::OkStatus();
+  return {.status_code = status.raw_code(),
+          .message = std::string(status.message())};
+}
+
+void SegmentCommitTask::Settle(const absl::Status& stored,
+                               int64_t /*durable_offset*/) {
+  absl::MutexLock lock(&mutex_);
+  settled_ = true;
+  if (!stored.ok()) outcome_ = stored;
+}
+
 Demand SegmentCommitTask::Plan(SessionState& state, HistorySink& /*history*/) {
   absl::MutexLock lock(&mutex_);
   if (committed_) {
     Finish(SegmentCommit{.position = state.position(),
-                         .segment_tokens = segment_tokens_});
-  } else if (cancelled_) {
+                         .segment_tokens = segment_tokens_,
+                         .load = load_});
+  } else if (cancelled_ && !begun_) {
     Finish(absl::CancelledError("cancelled"));
   }
   if (outcome_.has_value()) return {};
@@ -51,7 +77,8 @@ void SegmentCommitTask::Notify() {
   absl::StatusOr<SegmentCommit> outcome;
   {
     absl::MutexLock lock(&mutex_);
-    if (!outcome_.has_value() || std::exchange(reported_, true)) return;
+    if (!outcome_.has_value() || !settled_) return;
+    if (std::exchange(reported_, true)) return;
     outcome = *outcome_;
   }
   report_(*this, std::move(outcome));

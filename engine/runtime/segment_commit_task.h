@@ -19,19 +19,27 @@ namespace mneme {
 // writes the segment.
 class SegmentCommitTask final : public Task {
  public:
-  // `done` is called once, without a lock held, from a thread of the engine.
-  SegmentCommitTask(
-      std::shared_ptr<const Model> model,
-      std::function<void(const Task&, absl::StatusOr<SegmentCommit>)> done)
-      : model_(std::move(model)), report_(std::move(done)) {}
+  using Report =
+      std::function<void(const Task&, absl::StatusOr<SegmentCommit>)>;
+
+  // `report` is called once, without a lock held, from a thread of the engine.
+  SegmentCommitTask(std::shared_ptr<const Model> model, const LoadReport& load,
+                    Report report)
+      : model_(std::move(model)), load_(load), report_(std::move(report)) {}
 
   bool commits() const override { return true; }
   SessionActivity activity() const override {
     return SessionActivity::kCommittingSegment;
   }
-  void Begin() override {}
+  AskRecord DescribeAsk() const override {
+    return {.kind = AskRecord::Kind::kCommitSegment};
+  }
+  void Begin() override;
   Demand Plan(SessionState& state, HistorySink& history) override;
   bool done() const override;
+  bool asked() const override;
+  EndRecord DescribeEnd() const override;
+  void Settle(const absl::Status& stored, int64_t durable_offset) override;
   void OnLogits(ConstRows /*logits*/) override {}
   void OnCommitted(SessionState& state, HistorySink& history) override;
   void Fail(const absl::Status& status, const HistorySink& history,
@@ -46,15 +54,19 @@ class SegmentCommitTask final : public Task {
   }
 
   const std::shared_ptr<const Model> model_;
-  const std::function<void(const Task&, absl::StatusOr<SegmentCommit>)> report_;
+  const LoadReport load_;
+  const Report report_;
 
   mutable absl::Mutex mutex_;
   int64_t segment_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What is in the journal happens, cancelled or not.
+  bool begun_ ABSL_GUARDED_BY(mutex_) = false;
   bool planned_ ABSL_GUARDED_BY(mutex_) = false;
   bool committed_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   absl::optional<absl::StatusOr<SegmentCommit>> outcome_
       ABSL_GUARDED_BY(mutex_);
+  bool settled_ ABSL_GUARDED_BY(mutex_) = false;
   bool reported_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -2,6 +2,7 @@
 #ifndef MNEME_ENGINE_RUNTIME_SERVED_MODEL_H_
 #define MNEME_ENGINE_RUNTIME_SERVED_MODEL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,14 +19,31 @@
 
 namespace mneme {
 
-// A model under a name, with its tokenizer. Immutable.
+// A model under a name, with its tokenizer. Immutable, but for a count.
 struct ServedModel {
+  // Counts a session that is in memory, while it lives.
+  class HotSession {
+   public:
+    explicit HotSession(const ServedModel& model) : count_(model.hot_sessions) {
+      count_->fetch_add(1, std::memory_order_relaxed);
+    }
+    HotSession(const HotSession&) = delete;
+    HotSession& operator=(const HotSession&) = delete;
+    ~HotSession() { count_->fetch_sub(1, std::memory_order_relaxed); }
+
+   private:
+    const std::shared_ptr<std::atomic<int64_t>> count_;
+  };
+
   std::string name;
   std::shared_ptr<const Model> model;
   std::unique_ptr<const Tokenizer> tokenizer;  // null: token sessions only
   std::unique_ptr<const ChatTemplate> chat;    // null: without a tokenizer
   std::vector<uint8_t> text_sayable;           // see sayable
   absl::Time load_time;
+  // The one thing that changes.
+  std::shared_ptr<std::atomic<int64_t>> hot_sessions =
+      std::make_shared<std::atomic<int64_t>>(0);
 
   // Whether the text of a history with so many tokens has yet to begin.
   bool TextBegins(int64_t position) const {

@@ -3,6 +3,15 @@
 // A named conversation: what it was given, what it has said, and the state
 // that remembers both.
 //
+// A session is always known; its state is in memory (hot) only while it is
+// used, or while there is room. What is in memory is Hot:
+//
+//            Hold                      replay done
+//     cold ---------> loading ---------------------------> hot
+//       ^                                                   |
+//       +------------------- leaving <----------------------+
+//                                        TryLeave
+//
 // Input passes three places. Segments that were accepted wait in the input
 // queue, bounded by the writer's credit; Plan moves their tokens into the
 // state's tail, a block at a time; a pass takes the tail into the state. Text
@@ -10,20 +19,26 @@
 // counts as absorbed. Tasks (a generation, a scoring, a commit) take their turn
 // when nothing else waits.
 //
+// All of the history goes to the journal in the order in which it is made:
+// input when it is accepted, an Ask before anything is computed for it, tokens
+// that were said soon after. A session whose journal fails loses what it has
+// in memory and is loaded anew: it goes on from what is stored.
+//
 // The state belongs to whoever holds the lease: the scheduler from Begin to
-// Complete, or one reader at a time through WithState. All else is guarded by
-// the mutex. Neither is held while anything is computed, except that Plan
-// holds the mutex while it moves tokens.
+// Complete, or one reader at a time through WithState or WhenQuiet. All else is
+// guarded by the mutex. Neither is held while anything is computed, except that
+// Plan holds the mutex while it moves tokens.
 #ifndef MNEME_ENGINE_RUNTIME_SESSION_H_
 #define MNEME_ENGINE_RUNTIME_SESSION_H_
 
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -35,15 +50,20 @@
 #include "engine/base/clock.h"
 #include "engine/runtime/history.h"
 #include "engine/runtime/input_queue.h"
+#include "engine/runtime/kept_reply.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/notifier.h"
 #include "engine/runtime/observer.h"
-#include "engine/runtime/reply.h"
 #include "engine/runtime/served_model.h"
+#include "engine/runtime/session_events.h"
 #include "engine/runtime/streams.h"
 #include "engine/runtime/task.h"
+#include "engine/store/journal_record.h"
+#include "engine/store/session_store.h"
 
 namespace mneme {
+
+class Session;
 
 // One stream's turn as the writer of a session. Guarded by its session.
 struct SessionWriter {
@@ -53,81 +73,190 @@ struct SessionWriter {
   int64_t position_at_open = 0;  // tokens of the history then
 };
 
-class GenerationTask;
+// What sessions want of the engine. Called without a session's lock, except
+// where it says so.
+class SessionHost {
+ public:
+  virtual ~SessionHost() = default;
 
-// The answer to a request that may come again.
-struct KeptReply {
-  std::string request_id;  // empty: there is none
-  std::string request_digest;
-  bool had_prompt = false;
-  std::shared_ptr<Reply> reply;
-  std::weak_ptr<GenerationTask> task;  // while it runs
+  // Starts a task that works on a copy of the state, and leaves no trace in
+  // the session. Called under the session's lock.
+  virtual void StartOnCopy(const Session& session,
+                           const std::shared_ptr<Task>& task,
+                           const SessionState& state, int64_t next_offset,
+                           const InputQueue& pending) = 0;
+  // Its lane may have work.
+  virtual void Wake(std::shared_ptr<Session> session) = 0;
+  // Calls `work` soon, on a thread that may block.
+  virtual void Post(std::function<void()> work) = 0;
+  // It is wanted again: to be loaded.
+  virtual void StartLoad(std::shared_ptr<Session> session) = 0;
+  // Nobody uses it any more.
+  virtual void OnIdle(const std::shared_ptr<Session>& session) = 0;
+  // It has gone far enough since its last snapshot.
+  virtual void OnSnapshotDue(const std::shared_ptr<Session>& session) = 0;
+  // Makes a task out of what the journal says of it. Called under the session's
+  // lock. DATA_LOSS if that makes no sense.
+  struct Replayed {
+    std::shared_ptr<Task> task;
+    KeptReply kept;  // of a generation that has a request id
+  };
+  virtual absl::StatusOr<Replayed> Replay(const Session& session,
+                                          const AskRecord& ask,
+                                          ReplayedTask replayed) = 0;
+  // A task of the journal goes on: it may run for long. Called under the
+  // session's lock.
+  virtual void OnTaskResumed(const std::shared_ptr<Task>& task) = 0;
 };
 
-class Session final : public Lane {
+// ABORTED (TAKEN_OVER): someone else writes session `id` now.
+absl::Status TakenOver(const std::string& id, int64_t epoch);
+// The key of sessions that are made with `model`.
+std::string ModelKey(const ServedModel& model);
+// What clients call it; an automatic one has a name of ours.
+std::string SnapshotName(const StoredSnapshot& snapshot);
+
+class Session final : public Lane,
+                      public std::enable_shared_from_this<Session> {
  public:
   // Tasks that may wait for their turn or work on copies.
   static constexpr size_t kMaxTasks = 64;
 
+  struct Limits {
+    int64_t snapshot_interval_tokens = 0;
+    int64_t snapshots_kept = 1;
+    int64_t stored_bytes = 0;  // 0: none
+  };
+
   struct Setup {
-    std::string id;
-    std::string uid;
-    SessionUnit unit = SessionUnit::kText;
-    std::map<std::string, std::string> labels;
-    absl::Duration ttl;  // zero: never expires
-    std::shared_ptr<const ServedModel> model;
-    std::unique_ptr<SessionState> state;  // of a new session
-    ByteBudget::Reservation reservation;  // for the state and the index
+    FoundSession stored;
+    std::shared_ptr<const ServedModel> model;  // null: it is not loaded
+    // For what is always in memory, and to count that.
+    ByteBudget::Reservation index;
+    ByteBudget::Reservation counted;
+    Limits limits;
+    SessionStore* store = nullptr;  // these outlive it
+    SessionHost* host = nullptr;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
   };
 
-  // Starts a task that works on a copy of the state, and leaves no trace in
-  // the session.
-  using StartOnCopy = std::function<void(
-      const Session& session, const std::shared_ptr<Task>& task,
-      const SessionState& state, int64_t next_offset,
-      const InputQueue& pending)>;
-
-  Session(Setup setup, StartOnCopy start_on_copy);
+  explicit Session(Setup setup);
   ~Session() override;
 
-  // Bytes beside the state.
-  static int64_t IndexBytes();
+  // Bytes of one that is not hot.
+  static int64_t IndexBytes(const SessionRecord& record);
+  // Bytes that being hot takes, the state included.
+  static int64_t HotBytes(const ServedModel& model);
 
-  const std::string& id() const { return setup_.id; }
-  const std::string& uid() const { return setup_.uid; }
-  SessionUnit unit() const { return setup_.unit; }
-  const ServedModel& served() const { return *setup_.model; }
+  const std::string& id() const { return id_; }
+  const std::string& uid() const { return uid_; }
+  SessionUnit unit() const { return unit_; }
+  // The name that its model has, or had.
+  const std::string& model_name() const { return model_name_; }
+  // That and what it is: sessions of equal keys go with the same weights.
+  const std::string& model_key() const { return model_key_; }
+  // REQUIRES: Bind was called.
+  const ServedModel& served() const { return *model_; }
   const std::shared_ptr<const ServedModel>& served_ptr() const {
-    return setup_.model;
+    return model_;
   }
 
   // -- Lane ----------------------------------------------------------------
-  const Model& model() const override { return *setup_.model->model; }
+  const Model& model() const override { return *model_->model; }
   Demand Plan() override;
   bool Begin() override;
-  SessionState& state() override { return *setup_.state; }
+  SessionState& state() override { return *hot_->state; }
   void Complete(const absl::Status& status, ConstRows logits) override;
+
+  // -- In memory and out of it (session_residency.cc), thread-safe ----------
+
+  // Has it stored for the first time.
+  void Create(absl::optional<RememberedRequest> request,
+              SessionStore::Done done);
+  // Its model was loaded, if it is the one that the session was made with:
+  // FAILED_PRECONDITION (STATE_INCOMPATIBLE) if not.
+  absl::Status Bind(const std::shared_ptr<const ServedModel>& model);
+
+  // Keeps it hot until Unhold, if it is. Else `waiter` is called when it is
+  // and held, or could not be loaded, and the caller has to start a load if
+  // `*start` is set.
+  using Waiter = std::function<void(absl::StatusOr<LoadReport>)>;
+  bool Hold(Waiter waiter, bool* start);
+  void Unhold();
+
+  // Reads it from the store into memory. What the journal says behind its
+  // snapshot is then replayed: the caller wakes the lane. Blocks.
+  void LoadFrom(ByteBudget::Reservation reservation);
+  // The load that was started could not be.
+  void FailLoad(const absl::Status& status);
+
+  // Takes it out of memory, what is not stored yet being stored first; false
+  // if it is in use, or its store fails. Blocks.
+  bool TryLeave();
+  // Stores its state, if it has gone far enough; between tasks only. Blocks.
+  void StoreSnapshot();
+
+  // Guarded by who keeps the order in which sessions leave.
+  uint64_t idle_stamp = 0;
+
+  // -- What is done to it as a whole (session_edit.cc), thread-safe ----------
+
+  // Calls `work` on a thread that may block, when all input accepted so far is
+  // absorbed and no task is at work: with OK the state is the caller's until
+  // the call returns. REQUIRES: it is held.
+  void WhenQuiet(std::function<void(absl::Status)> work);
+
+  // Keeps one that is cold, and whose last snapshot is all there is, as it is
+  // until EndRest; false if it is not so.
+  bool BeginRest();
+  void EndRest() { Release(nullptr, SessionEvent::Kind::kNow); }
+  // Keeps the state under `name`, or if that is empty as an automatic snapshot,
+  // unless the last one is of the same. Blocks. REQUIRES: it is quiet, or
+  // at rest. ALREADY_EXISTS; RESOURCE_EXHAUSTED (QUOTA).
+  using Remembering =
+      std::function<absl::optional<RememberedRequest>(const StoredSnapshot&)>;
+  absl::StatusOr<StoredSnapshot> KeepSnapshot(const std::string& name,
+                                              const Remembering& remember);
+  // NOT_FOUND. Blocks.
+  absl::Status DropSnapshot(const std::string& name,
+                            const Remembering& remember);
+  // By offset, the oldest first.
+  std::vector<StoredSnapshot> Snapshots() const;
+  // What a snapshot of it would contain. Blocks. REQUIRES: as of KeepSnapshot.
+  struct Contents {
+    StoredSnapshot snapshot;  // without blob and name
+    std::string bytes;
+  };
+  absl::StatusOr<Contents> QuietContents();
+  // NOT_FOUND (SNAPSHOT_NOT_FOUND).
+  static absl::StatusOr<StoredSnapshot> FindSnapshot(
+      const SessionRecord& record, const std::string& name);
+
+  // As Engine::ResetSession and Engine::RollbackSession. They block, and leave
+  // the session cold.
+  absl::Status Reset(const ResetOptions& options);
+  absl::Status Rollback(const RollbackOptions& options);
 
   // -- The rest, thread-safe -------------------------------------------------
 
   SessionInfo Info() const;
+  SessionRecord record() const;
+  // With the digests, if it is cold and they are known without its state.
+  bool InfoAtRest(SessionInfo& info) const;
   // Calls `read` with the state and the pending text, when no pass is using it
-  // and no full block waits for one. False if the session was deleted.
+  // and no full block waits for one. False if the session was deleted, or left
+  // memory. REQUIRES: it is held.
   bool WithState(
       absl::FunctionRef<void(const SessionState& state,
                              std::string_view pending, SessionInfo& info)>
           read,
       SessionInfo& info);
 
-  // ABORTED (ETAG_MISMATCH) if the revision is another.
-  absl::StatusOr<SessionInfo> Update(const UpdateSessionOptions& options);
-
-  // Empties it and raises its epoch, when no pass is using it. ABORTED
-  // (SESSION_BUSY) if it has a writer or waiting tasks and `takeover` is false;
-  // with it, they end ABORTED (TAKEN_OVER). Tasks on copies go on.
-  absl::Status Reset(bool takeover);
+  // ABORTED (ETAG_MISMATCH) if the revision is another. `done` is called when
+  // the change is stored.
+  void Update(const UpdateSessionOptions& options,
+              std::function<void(absl::StatusOr<SessionInfo>)> done);
 
   // InfinitePast: it has expired by `now` and is deleted; else when to look
   // again, InfiniteFuture if never.
@@ -135,10 +264,13 @@ class Session final : public Lane {
 
   // Ends everything that goes on with it: its writer at once, its tasks when
   // they are planned next. Returns those that work on copies, whose lanes the
-  // caller wakes.
-  std::vector<std::shared_ptr<Task>> Delete();
+  // caller wakes. `kind` is what its watches hear last.
+  std::vector<std::shared_ptr<Task>> Delete(SessionEvent::Kind kind);
+  // Then, what is stored of it. `done` may be null.
+  void RemoveStored(absl::optional<RememberedRequest> request,
+                    SessionStore::Done done);
 
-  // Errors as Engine::OpenAppend.
+  // Errors as Engine::OpenAppend. REQUIRES, as of all that follows: it is held.
   absl::StatusOr<std::shared_ptr<SessionWriter>> OpenWriter(
       const AppendOptions& options, StreamListener* listener,
       AppendOpened& opened);
@@ -161,16 +293,107 @@ class Session final : public Lane {
 
   // The answer that is kept, if it is to `request_id`.
   absl::optional<KeptReply> FindReply(const std::string& request_id) const;
+  // The generation that a crash cut off goes on, if it is to `request_id`; the
+  // caller wakes the lane.
+  void ResumeGeneration(const std::string& request_id);
+
+  SessionEvents& events() { return events_; }
 
  private:
   class Sink;
 
-  // Whether kept_ answers `request_id`. What ended before it began and left
+  // Tokens that are journaled together while more are said.
+  static constexpr size_t kSaidTogether = 16;
+
+  enum class Place { kCold, kLoading, kHot, kLeaving };
+
+  // What the journal says and memory does not have yet.
+  struct Replay {
+    std::deque<JournalRecord> records;
+    uint64_t next_seq = 0;
+    int64_t offset = 0;    // behind what was given to the session
+    int64_t position = 0;  // where it began
+    LoadReport report;
+    absl::Duration start;
+  };
+
+  // What is in memory of a hot session only.
+  struct Hot {
+    Hot(std::unique_ptr<SessionState> its_state, const ServedModel& model,
+        SessionUnit unit)
+        : state(std::move(its_state)),
+          history(unit),
+          input(&model, unit),
+          counted(model) {}
+    std::unique_ptr<SessionState> state;  // belongs to the lease
+    History history;
+    InputQueue input;  // accepted
+    KeptReply kept;
+    // A generation that a crash cut off, and that may go on.
+    std::shared_ptr<Task> suspended;
+    ByteBudget::Reservation reservation;
+    absl::optional<Replay> replay;
+    const ServedModel::HotSession counted;
+  };
+
+  // How far the history is; of a hot session, what Hot does not say.
+  struct Reach {
+    int64_t position = 0;       // tokens absorbed
+    int64_t tail_tokens = 0;    // of them in the tail
+    int64_t pending_bytes = 0;  // these three of a cold one
+    int64_t absorbed_offset = 0;
+    int64_t next_offset = 0;
+    int64_t durable_offset = 0;
+    int64_t journaled_offset = 0;  // behind the last record of the journal
+  };
+
+  // A task whose end is not in the store yet.
+  struct Ending {
+    uint64_t seq = 0;
+    std::shared_ptr<Task> task;
+  };
+
+  // A session's parts as bytes, but for its state.
+  struct Encoded {
+    std::string history;
+    std::string input;
+    std::string reply;
+    std::string pending;
+    bool whole = false;  // nothing waits to be absorbed
+    StoredSnapshot snapshot;
+  };
+
+  // A change of all that is stored of it.
+  struct Edited {
+    SessionRecord record;
+    StoreWrite write;
+    absl::optional<JournalEnd> journal;  // what it has afterwards
+    uint64_t end_seq = 0;                // what it had
+    int64_t next_offset = 0;             // likewise
+    void DropJournal();
+    void Empty();
+  };
+
+  // What a call has to do once it has let go of the mutex.
+  struct Afterwards {
+    bool wake = false;
+    bool idle = false;
+    bool snapshot_due = false;
+    bool progress = false;  // the writer waited for something
+    int64_t absorbed = 0;
+    std::shared_ptr<SessionWriter> writer;     // to be notified
+    std::vector<std::shared_ptr<Task>> tasks;  // likewise
+    std::vector<SessionEvent> events;
+    std::vector<std::function<void()>> calls;
+  };
+  void Do(Afterwards& after) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether `kept` answers `request_id`. What ended before it began and left
   // nothing in the history is forgotten.
   bool Keeps(const std::string& request_id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool settled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return setup_.state->tail_room() > 0;
+    return hot_->state->tail_room() > 0;
   }
   // The task that writes the history, or will; null if none.
   const Task* CommittingTask() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -178,59 +401,197 @@ class Session final : public Lane {
   // ends where the input so far does, or for credit.
   bool HasRoomFor(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends those that were aborted.
-  void DropAborted(std::vector<std::shared_ptr<Task>>& done)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropAborted(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the first task off, which is done or failed.
-  void PopTask(std::vector<std::shared_ptr<Task>>& done)
+  void PopTask(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FailTasks(const absl::Status& status, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Demand PlanLocked(int64_t& absorbed, bool& progress,
-                    std::vector<std::shared_ptr<Task>>& done)
+  // All of them end with `status`, and nothing of that is journaled; `stored`
+  // says whether what they made history is.
+  void AbandonTasks(const absl::Status& status, const absl::Status& stored,
+                    Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The generation that was cut off, where the history went on all the same.
+  void AbandonSuspended(Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Demand PlanLocked(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Begins the first task, or has the journal told of it first. Whether it has
+  // begun.
+  bool BeginTask(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Hands the state to work that waits for it, if there is some.
+  bool BeginQuiet(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndQuiet() ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndLease(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Fills the tail from the queue; tokens that it took. `ends`: the text goes
   // no further than the queue, as far as its tokens go.
   int64_t PullInput(bool ends) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes input into the account of the history and into the queue.
-  void Accept(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Puts the token that begins a history into the tail.
-  void BeginHistory() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FenceWriter(std::shared_ptr<SessionWriter>& fenced)
+  void Accept(const InputRecord& input) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FenceWriter(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AddTaskLocked(std::shared_ptr<Task> task, Prompt prompt,
+                             KeptReply kept, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Time ExpireTime() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t NextOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // NOT_FOUND if it was deleted.
   absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // UNAVAILABLE (STORE_UNAVAILABLE) if it lost what it had in memory.
+  absl::Status CheckHot() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // DATA_LOSS (SESSION_QUARANTINED).
+  absl::Status CheckWhole() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountTokens() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool InUse() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(SessionEvent::Kind kind, std::string detail, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  Setup setup_;  // the state inside belongs to the lease; the rest is constant
-  const StartOnCopy start_on_copy_;
-  const absl::Time create_time_;
+  // -- Journal and record (session_journal.cc) -------------------------------
+
+  // It is cold, and as `record` and the journal behind it say.
+  void RestAt(const SessionRecord& record,
+              const absl::optional<JournalEnd>& journal)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The record, to be changed and then put.
+  SessionRecord& EditRecord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A write that continues what was written, or drops what may be there of a
+  // write that failed.
+  StoreWrite NextWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Submit(StoreWrite write, SessionStore::Done done = nullptr)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The next record of the journal, of so many units of history.
+  void Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
+               int64_t units) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What was said since the last such record, and that `ended` has, if it is
+  // not null.
+  void JournalSaid(const Task* ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PutRecord(absl::optional<RememberedRequest> request = absl::nullopt,
+                 SessionStore::Done done = nullptr)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnStored(uint64_t run, uint64_t seq, int64_t offset, int64_t bytes,
+                const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The store has not taken what memory has: memory is given up.
+  void Break(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropHot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What was stored is damaged.
+  void Quarantine(const absl::Status& status, const std::string& good_snapshot,
+                  Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether the last automatic snapshot is of all before `seq`, and whole.
+  bool KeepsAll(uint64_t seq) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool SnapshotDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddSnapshot(StoredSnapshot snapshot,
+                   absl::optional<RememberedRequest> request,
+                   SessionStore::Done done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteAndWait(StoreWrite write) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls `write` and waits for what it calls.
+  static absl::Status Await(
+      const std::function<void(SessionStore::Done)>& write);
+  absl::Status CheckQuota(size_t bytes, bool named) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // -- Coming and leaving ----------------------------------------------------
+
+  absl::StatusOr<std::unique_ptr<Hot>> ReadHot(const SessionRecord& record,
+                                               int64_t& journal_bytes) const;
+  // The newest snapshot that can be read; empty if none can.
+  std::string FindGoodSnapshot(const SessionRecord& record) const;
+  // Gives the next of the journal to the session. False when it is at its end,
+  // or the load has failed.
+  bool AdvanceReplay(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishReplay(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The generation that was cut off goes on, or ends.
+  void ResumeSuspended(bool cancel, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AnswerWaiters(const absl::StatusOr<LoadReport>& outcome,
+                     Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Encoded EncodeBeside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // With the state, which is the caller's.
+  std::string EncodeAll(Encoded& encoded) const;
+  absl::Status StoreEncoded(const std::string& contents, Encoded& encoded,
+                            const std::string& name,
+                            const Remembering& remember)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // -- Editing ---------------------------------------------------------------
+
+  // Ends what goes on, and keeps others out until Release. ABORTED
+  // (SESSION_BUSY).
+  absl::Status Seize(bool takeover) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(const Edited* edited, SessionEvent::Kind kind)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Edit(bool takeover, SessionEvent::Kind kind,
+                    const RequestTag<SessionInfo>& request,
+                    absl::FunctionRef<absl::Status(Edited&)> edit);
+  absl::Status CheckRollback(const RollbackOptions& options) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  static absl::Status TakeBack(const std::string& name, Edited& edited);
+  absl::Status CutAt(int64_t offset, Edited& edited) const;
+
+  const std::string id_;
+  const std::string uid_;
+  const SessionUnit unit_;
+  const std::string model_name_;
+  const std::string model_key_;
+  const ByteBudget::Reservation index_;
+  const ByteBudget::Reservation counted_;
+  const Limits limits_;
+  SessionStore* const store_;
+  SessionHost* const host_;
+  const Clock* const clock_;
+  Observer* const observer_;
+  std::shared_ptr<const ServedModel> model_;  // written once, before any hold
+  SessionEvents events_;
 
   mutable absl::Mutex mutex_;
+  Place place_ ABSL_GUARDED_BY(mutex_) = Place::kCold;
+  // What state() gives belongs to the lease.
+  std::unique_ptr<Hot> hot_;
+  int64_t holds_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
+  SessionRecord record_ ABSL_GUARDED_BY(mutex_);
+  Reach reach_ ABSL_GUARDED_BY(mutex_);
+
   bool leased_ ABSL_GUARDED_BY(mutex_) = false;
   int readers_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool deleted_ ABSL_GUARDED_BY(mutex_) = false;
-  bool task_pass_ ABSL_GUARDED_BY(mutex_) = false;  // the planned one is a
-                                                    // task's
+  // The planned pass is a task's.
+  bool task_pass_ ABSL_GUARDED_BY(mutex_) = false;
   // The last pass failed: nothing is retried until something new happens.
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
   // What Plan last demanded is still what the state wants.
   bool planned_ ABSL_GUARDED_BY(mutex_) = false;
-  // The turn of the first task, which commits, has come.
-  bool asking_ ABSL_GUARDED_BY(mutex_) = false;
-  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t revision_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::map<std::string, std::string> labels_ ABSL_GUARDED_BY(mutex_);
-  absl::Duration ttl_ ABSL_GUARDED_BY(mutex_);
-  absl::Time update_time_ ABSL_GUARDED_BY(mutex_);
-  History history_ ABSL_GUARDED_BY(mutex_);
-  InputQueue input_ ABSL_GUARDED_BY(mutex_);         // accepted
-  int64_t position_ ABSL_GUARDED_BY(mutex_) = 0;     // tokens absorbed
-  int64_t tail_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of them in the tail
+  // How far the Ask of the first task, which commits, is.
+  enum class Asking { kNo, kJournaling, kJournaled, kYes };
+  Asking asking_ ABSL_GUARDED_BY(mutex_) = Asking::kNo;
+  // That of the tasks nobody waits for.
+  const Task* owed_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  // The store failed while the state was leased.
+  absl::Status broken_ ABSL_GUARDED_BY(mutex_);
+
   std::shared_ptr<SessionWriter> writer_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
-  KeptReply kept_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mutex_);
   // Those that went on to work on a copy, while they live.
   std::vector<std::weak_ptr<Task>> copies_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void(absl::Status)>> quiet_ ABSL_GUARDED_BY(mutex_);
+
+  // Of the journal.
+  uint64_t run_ ABSL_GUARDED_BY(mutex_) = 0;  // raised when memory is given up
+  bool chained_ ABSL_GUARDED_BY(mutex_) =
+      false;  // a write of this run was made
+  uint64_t next_seq_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t durable_seq_ ABSL_GUARDED_BY(mutex_) = 0;  // all before are
+  uint64_t ask_seq_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t unstored_writes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t unstored_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t journal_bytes_ ABSL_GUARDED_BY(mutex_) = 0;     // since the snapshot
+  std::vector<TakenToken> said_ ABSL_GUARDED_BY(mutex_);  // not journaled yet
+  std::deque<Ending> endings_ ABSL_GUARDED_BY(mutex_);
+  // The record in the store, while another is on its way.
+  absl::optional<SessionRecord> stored_record_ ABSL_GUARDED_BY(mutex_);
+  bool snapshot_wanted_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace mneme

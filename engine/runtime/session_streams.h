@@ -84,10 +84,12 @@ inline void WakeLane(Scheduler& scheduler, const Task& task) {
 class SessionAppendStream final : public AppendStream {
  public:
   SessionAppendStream(std::shared_ptr<Session> session,
+                      std::shared_ptr<SessionHold> hold,
                       std::shared_ptr<SessionWriter> writer,
                       AppendOpened opened, ByteBudget::Reservation reservation,
                       Scheduler* scheduler)
       : session_(std::move(session)),
+        hold_(std::move(hold)),
         writer_(std::move(writer)),
         opened_(std::move(opened)),
         reservation_(std::move(reservation)),
@@ -110,6 +112,7 @@ class SessionAppendStream final : public AppendStream {
 
  private:
   const std::shared_ptr<Session> session_;
+  const std::shared_ptr<SessionHold> hold_;
   const std::shared_ptr<SessionWriter> writer_;
   const AppendOpened opened_;
   const ByteBudget::Reservation reservation_;
@@ -120,11 +123,13 @@ class SessionAppendStream final : public AppendStream {
 class GenerationStream final : public Generation {
  public:
   // `task` is null if it is gone.
-  GenerationStream(std::shared_ptr<Reply> reply,
+  GenerationStream(std::shared_ptr<SessionHold> hold,
+                   std::shared_ptr<Reply> reply,
                    std::shared_ptr<Reply::Reader> reader,
                    std::shared_ptr<GenerationTask> task, Scheduler* scheduler,
                    TaskRegistry* registry)
-      : reply_(std::move(reply)),
+      : hold_(std::move(hold)),
+        reply_(std::move(reply)),
         reader_(std::move(reader)),
         task_(std::move(task)),
         scheduler_(scheduler),
@@ -157,6 +162,7 @@ class GenerationStream final : public Generation {
   }
 
  private:
+  const std::shared_ptr<SessionHold> hold_;
   const std::shared_ptr<Reply> reply_;
   const std::shared_ptr<Reply::Reader> reader_;
   const std::shared_ptr<GenerationTask> task_;
@@ -166,9 +172,13 @@ class GenerationStream final : public Generation {
 
 class ScoringStream final : public Scoring {
  public:
-  ScoringStream(std::shared_ptr<ScoringTask> task, Scheduler* scheduler,
+  ScoringStream(std::shared_ptr<SessionHold> hold,
+                std::shared_ptr<ScoringTask> task, Scheduler* scheduler,
                 TaskRegistry* registry)
-      : task_(std::move(task)), scheduler_(scheduler), registry_(registry) {}
+      : hold_(std::move(hold)),
+        task_(std::move(task)),
+        scheduler_(scheduler),
+        registry_(registry) {}
   ~ScoringStream() override {
     task_->Detach();
     Cancel();
@@ -196,6 +206,7 @@ class ScoringStream final : public Scoring {
   }
 
  private:
+  const std::shared_ptr<SessionHold> hold_;
   const std::shared_ptr<ScoringTask> task_;
   Scheduler* const scheduler_;
   TaskRegistry* const registry_;

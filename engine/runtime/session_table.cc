@@ -7,22 +7,35 @@
 
 namespace mneme {
 
-void SessionTable::AddModel(const ServedModel& model) {
-  absl::MutexLock lock(&mutex_);
-  counts_[&model] = 0;
+void SessionTable::AddModel(const std::shared_ptr<const ServedModel>& model) {
+  std::vector<std::shared_ptr<Session>> found;
+  const std::string key = ModelKey(*model);
+  {
+    absl::MutexLock lock(&mutex_);
+    models_.insert(key);
+    if (counts_[key] == 0) return;
+    for (const auto& [id, session] : sessions_) {
+      if (session->model_key() == key) found.push_back(session);
+    }
+  }
+  for (const std::shared_ptr<Session>& session : found) {
+    // It is of this model, so nothing can be wrong.
+    session->Bind(model).IgnoreError();
+  }
 }
 
 SessionTable::Retired SessionTable::RetireModel(const ServedModel& model,
                                                 bool force) {
+  const std::string key = ModelKey(model);
   absl::MutexLock lock(&mutex_);
-  const auto count = counts_.find(&model);
   Retired retired;
-  if (count == counts_.end()) return retired;
-  retired.sessions = count->second;
+  if (models_.count(key) == 0) return retired;
+  retired.sessions = counts_[key];
   if (retired.sessions > 0 && !force) return retired;
-  counts_.erase(count);
+  models_.erase(key);
+  counts_.erase(key);
   for (auto it = sessions_.begin(); it != sessions_.end();) {
-    if (&it->second->served() != &model) {
+    if (it->second->model_key() != key) {
       ++it;
       continue;
     }
@@ -32,18 +45,18 @@ SessionTable::Retired SessionTable::RetireModel(const ServedModel& model,
   return retired;
 }
 
-absl::Status SessionTable::Insert(const std::shared_ptr<Session>& session) {
+absl::Status SessionTable::Insert(const std::shared_ptr<Session>& session,
+                                  bool found) {
   absl::MutexLock lock(&mutex_);
-  const auto count = counts_.find(&session->served());
-  if (count == counts_.end()) {
+  if (!found && models_.count(session->model_key()) == 0) {
     return absl::NotFoundError(
-        absl::StrCat("model ", session->served().name, " is not loaded"));
+        absl::StrCat("model ", session->model_name(), " is not loaded"));
   }
   if (!sessions_.emplace(session->id(), session).second) {
     return absl::AlreadyExistsError(
         absl::StrCat("session ", session->id(), " exists already"));
   }
-  ++count->second;
+  ++counts_[session->model_key()];
   return absl::OkStatus();
 }
 
@@ -70,7 +83,7 @@ absl::StatusOr<std::shared_ptr<Session>> SessionTable::Find(
 }
 
 void SessionTable::RemoveLocked(const Session& session) {
-  --counts_.at(&session.served());
+  --counts_.at(session.model_key());
   sessions_.erase(session.id());
 }
 
@@ -101,7 +114,7 @@ int64_t SessionTable::size() const {
 
 int64_t SessionTable::CountOf(const ServedModel& model) const {
   absl::MutexLock lock(&mutex_);
-  const auto count = counts_.find(&model);
+  const auto count = counts_.find(ModelKey(model));
   return count == counts_.end() ? 0 : count->second;
 }
 

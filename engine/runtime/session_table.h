@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,8 +27,9 @@ class SessionTable {
   // Expired ids that are remembered, the latest.
   static constexpr size_t kMaxTombstones = 4096;
 
-  // From now on sessions may be bound to `model`, until it is retired.
-  void AddModel(const ServedModel& model);
+  // From now on sessions may be made with `model`, until it is retired; those
+  // that are there get it.
+  void AddModel(const std::shared_ptr<const ServedModel>& model);
   // No session can be bound to `model` any more. Without `force` that is only
   // so if it has none, else it stays as it is; with it, the sessions it has
   // are taken out. Returns how many there were, and those taken.
@@ -37,8 +39,10 @@ class SessionTable {
   };
   Retired RetireModel(const ServedModel& model, bool force);
 
-  // ALREADY_EXISTS if the id is taken; NOT_FOUND if the model was retired.
-  absl::Status Insert(const std::shared_ptr<Session>& session);
+  // ALREADY_EXISTS if the id is taken; NOT_FOUND if the model was retired, or
+  // is not loaded yet, unless the session was found in a store.
+  absl::Status Insert(const std::shared_ptr<Session>& session,
+                      bool found = false);
   bool Contains(const std::string& id) const;
 
   // NOT_FOUND, with reason SESSION_EXPIRED and `expire_time` if it was there
@@ -69,7 +73,9 @@ class SessionTable {
   std::map<std::string, std::shared_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);
   // Of the models that were added and not retired.
-  std::map<const ServedModel*, int64_t> counts_ ABSL_GUARDED_BY(mutex_);
+  // By Session::model_key; and of those that were found in a store.
+  std::map<std::string, int64_t> counts_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> models_ ABSL_GUARDED_BY(mutex_);  // loaded
   // When to look at which. A session that was used since gets a later entry
   // when its time has come.
   std::multimap<absl::Time, std::weak_ptr<Session>> expiries_

@@ -22,17 +22,18 @@ std::string Hex(uint32_t value) {
 absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
     const AppendOptions& options, StreamListener* listener,
     AppendOpened& opened) {
-  std::shared_ptr<SessionWriter> fenced;
+  Afterwards after;
   auto writer = std::make_shared<SessionWriter>(listener);
   {
     absl::MutexLock lock(&mutex_);
-    MNEME_RETURN_IF_ERROR(CheckAlive());
-    if (options.expected_epoch != 0 && options.expected_epoch != epoch_) {
+    MNEME_RETURN_IF_ERROR(CheckHot());
+    const int64_t epoch = record_.epoch;
+    if (options.expected_epoch != 0 && options.expected_epoch != epoch) {
       return WithReason(absl::AbortedError(absl::StrCat(
-                            "session ", id(), " is in epoch ", epoch_,
-                            ", want ", options.expected_epoch)),
+                            "session ", id(), " is in epoch ", epoch, ", want ",
+                            options.expected_epoch)),
                         {.reason = "EPOCH_FENCED",
-                         .metadata = {{"epoch", absl::StrCat(epoch_)}}});
+                         .metadata = {{"epoch", absl::StrCat(epoch)}}});
     }
     if (writer_ != nullptr) {
       if (!options.takeover) {
@@ -41,55 +42,78 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
                 "session ", id(), " has another append stream; want takeover")),
             {.reason = "SESSION_BUSY", .metadata = {{"busy", "APPENDING"}}});
       }
-      ++epoch_;
-      ++revision_;
-      FenceWriter(fenced);
+      // In the store before anything that the new writer sends.
+      SessionRecord& record = EditRecord();
+      ++record.epoch;
+      ++record.revision;
+      Tell(SessionEvent::Kind::kFenced, "", after);
+      FenceWriter(TakenOver(id(), record.epoch), after);
+      PutRecord();
     }
+    // What a crash cut off ends here.
+    ResumeSuspended(/*cancel=*/true, after);
     stalled_ = false;
-    input_.Reserve(kMaxInflightBytes);
-    writer->position_at_open = position_;
+    hot_->input.Reserve(kMaxInflightBytes);
+    writer->position_at_open = reach_.position;
     writer_ = writer;
     opened.uid = uid();
-    opened.epoch = epoch_;
+    opened.epoch = record_.epoch;
     opened.unit = unit();
-    opened.next_offset = history_.next_offset();
+    opened.next_offset = hot_->history.next_offset();
     opened.absorbed_offset = AbsorbedOffset();
-    opened.position = position_;
+    opened.position = reach_.position;
     opened.max_inflight_bytes = kMaxInflightBytes;
     opened.max_segment_bytes = kMaxSegmentBytes;
-    if (input_.idle()) opened.history_digest = history_.Digest();
+    if (options.hold != nullptr) opened.load = options.hold->report();
+    opened.durability =
+        store_->durable() ? Durability::kSynced : Durability::kNone;
+    if (store_->durable()) opened.durable_offset = reach_.durable_offset;
+    const bool at_hand = store_->durable()
+                             ? reach_.durable_offset == opened.next_offset
+                             : hot_->input.idle();
+    if (at_hand) opened.history_digest = hot_->history.Digest();
   }
-  if (fenced != nullptr) fenced->notifier.Notify();
+  Do(after);
   return writer;
 }
 
 void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
   writer->notifier.Detach();
-  absl::MutexLock lock(&mutex_);
-  if (writer_ != writer) return;
-  writer_ = nullptr;
-  update_time_ = setup_.clock->Now();
-  input_.Reserve(0);
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (writer_ != writer) return;
+    writer_ = nullptr;
+    record_.update_time = clock_->Now();
+    if (hot_ != nullptr) hot_->input.Reserve(0);
+    after.wake = hot_ != nullptr;
+  }
+  Do(after);
 }
 
 bool Session::HasRoomFor(int64_t bytes) const {
-  const bool pending =
-      input_.idle() && input_.held_bytes() <= InputQueue::kMaxPendingBytes;
-  return tasks_.empty() &&
-         (pending || input_.held_bytes() + bytes <= kMaxInflightBytes);
+  const InputQueue& input = hot_->input;
+  const int64_t held = std::max(input.held_bytes(), unstored_bytes_);
+  const bool pending = unstored_bytes_ == 0 && input.idle() &&
+                       input.held_bytes() <= InputQueue::kMaxPendingBytes;
+  return tasks_.empty() && quiet_.empty() &&
+         (pending || held + bytes <= kMaxInflightBytes);
 }
 
-void Session::Accept(std::string_view bytes) {
-  history_.Add(bytes);
-  input_.Append(bytes);
-  update_time_ = setup_.clock->Now();
+void Session::Accept(const InputRecord& input) {
+  InputQueue& queue = hot_->input;
+  queue.BeginTurn(input.role);
+  hot_->history.Add(input.bytes);
+  queue.Append(input.bytes);
+  if (input.end_of_turn) queue.EndTurn();
+  record_.update_time = clock_->Now();
   stalled_ = false;
 }
 
 absl::StatusOr<AppendStream::Taken> Session::Write(
     const SessionWriter& writer, const AppendStream::Segment& segment) {
-  Observer& observer = *setup_.observer;
-  const std::string& model = setup_.model->name;
+  Observer& observer = *observer_;
+  const std::string& model = model_name_;
   auto rejected = [&](SegmentResult result, absl::Status status) {
     observer.OnSegment(model, result, 0);
     return status;
@@ -100,7 +124,9 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     // Waiting costs nothing: a segment is looked at when there is room for it.
     absl::MutexLock lock(&mutex_);
     MNEME_RETURN_IF_ERROR(writer.status);
+    MNEME_RETURN_IF_ERROR(CheckHot());
     if (!HasRoomFor(PayloadSize(segment.payload))) {
+      stalled_ = false;  // if it waits for what failed, that is tried again
       taken.offer = Offer::kLater;
       return taken;
     }
@@ -136,7 +162,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                                    {"expected", Hex(*segment.crc32c)}}}));
     }
   }
-  if (const absl::Status status = setup_.model->CheckInput(
+  if (const absl::Status status = model_->CheckInput(
           unit(), segment.payload,
           absl::StrCat("segment at offset ", segment.offset));
       !status.ok()) {
@@ -145,12 +171,13 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
 
   absl::MutexLock lock(&mutex_);
   MNEME_RETURN_IF_ERROR(writer.status);
+  MNEME_RETURN_IF_ERROR(CheckHot());
   if (!HasRoomFor(size)) {
     taken.offer = Offer::kLater;
     return taken;
   }
-  const int64_t next = history_.next_offset();
-  const int64_t unit_bytes = history_.unit_bytes();
+  const int64_t next = hot_->history.next_offset();
+  const int64_t unit_bytes = hot_->history.unit_bytes();
   if (segment.offset > next) {
     return rejected(
         SegmentResult::kGap,
@@ -166,8 +193,8 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
       std::min((next - segment.offset) * unit_bytes, size);
   if (known_bytes > 0) {
     taken.duplicate = true;
-    switch (history_.Compare(segment.offset,
-                             std::string_view(bytes).substr(0, known_bytes))) {
+    switch (hot_->history.Compare(
+        segment.offset, std::string_view(bytes).substr(0, known_bytes))) {
       case History::Match::kSame:
         break;
       case History::Match::kTooOld:
@@ -190,34 +217,36 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   }
   const std::string_view added = std::string_view(bytes).substr(known_bytes);
   if (const absl::Status status =
-          input_.CheckText(added, "segment.payload", next);
+          hot_->input.CheckText(added, "segment.payload", next);
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
-  if (const absl::Status status = input_.CheckTurn(
+  if (const absl::Status status = hot_->input.CheckTurn(
           added, segment.role, segment.end_of_turn, "segment.");
       !status.ok()) {
     return rejected(SegmentResult::kRejected, status);
   }
-  if (input_.NearLimit(added.size(), position_)) {
-    InputQueue trial = input_;
+  if (hot_->input.NearLimit(added.size(), reach_.position)) {
+    InputQueue trial = hot_->input;
     trial.BeginTurn(segment.role);
     trial.Append(added);
     if (segment.end_of_turn) trial.EndTurn();
     const absl::Status status = trial.CheckLimit(
-        absl::StrCat("segment at offset ", segment.offset), position_);
+        absl::StrCat("segment at offset ", segment.offset), reach_.position);
     if (!status.ok()) return rejected(SegmentResult::kRejected, status);
   }
-  input_.BeginTurn(segment.role);
-  Accept(added);
-  if (segment.end_of_turn) input_.EndTurn();
+  InputRecord input{.role = segment.role,
+                    .end_of_turn = segment.end_of_turn,
+                    .bytes = std::string(added)};
+  Accept(input);
+  Journal(std::move(input), static_cast<int64_t>(added.size()) / unit_bytes);
   observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
   return taken;
 }
 
 bool Session::Writable(const SessionWriter& writer) const {
   absl::MutexLock lock(&mutex_);
-  return !writer.status.ok() || HasRoomFor(1);
+  return !writer.status.ok() || hot_ == nullptr || HasRoomFor(1);
 }
 
 absl::Status Session::WriterStatus(const SessionWriter& writer) const {
@@ -228,9 +257,10 @@ absl::Status Session::WriterStatus(const SessionWriter& writer) const {
 AppendProgress Session::Progress(const SessionWriter& writer) const {
   absl::MutexLock lock(&mutex_);
   return {.absorbed_offset = AbsorbedOffset(),
-          .position = position_,
-          .tokens = position_ - writer.position_at_open,
-          .idle = input_.idle()};
+          .durable_offset = store_->durable() ? reach_.durable_offset : 0,
+          .position = reach_.position,
+          .tokens = reach_.position - writer.position_at_open,
+          .idle = hot_ == nullptr || hot_->input.idle()};
 }
 
 }  // namespace mneme

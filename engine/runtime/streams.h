@@ -13,7 +13,10 @@
 #define MNEME_ENGINE_RUNTIME_STREAMS_H_
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -116,6 +119,48 @@ class Scoring {
   virtual absl::optional<ScoreEvent> Poll() = 0;
 
   virtual void Cancel() = 0;
+};
+
+// Keeps a session in memory for as long as it lives.
+class SessionHold {
+ public:
+  virtual ~SessionHold() = default;
+  // How it came there.
+  virtual const LoadReport& report() const = 0;
+};
+
+// The events of a session from when it began. Thread-safe; destroyed like the
+// streams of streams.h.
+class SessionWatch {
+ public:
+  virtual ~SessionWatch() = default;
+  // The next event, if there is one; none after one of the last kinds.
+  virtual absl::optional<SessionEvent> Poll() = 0;
+  // Whether the last event was polled.
+  virtual bool ended() const = 0;
+};
+
+// A session in one portable file (engine/state/FORMAT.md). Thread-safe.
+class SessionExport {
+ public:
+  virtual ~SessionExport() = default;
+  virtual int64_t total_bytes() const = 0;
+  // At most `bytes` of it from `offset` on.
+  virtual std::string_view Read(int64_t offset, int64_t bytes) const = 0;
+};
+
+// Such a file on its way in. Thread-compatible.
+class SessionImport {
+ public:
+  virtual ~SessionImport() = default;
+  // The next bytes. INVALID_ARGUMENT if it is no such file; RESOURCE_EXHAUSTED
+  // (RAM_BUDGET) if it is larger than there is room for.
+  virtual absl::Status Add(std::string_view bytes) = 0;
+  // That was all. `done` is called once, maybe from a thread of the engine.
+  // DATA_LOSS if it is damaged; FAILED_PRECONDITION (STATE_INCOMPATIBLE) if it
+  // is of another model or format; else as CreateSession.
+  virtual void Finish(
+      std::function<void(absl::StatusOr<SessionInfo>)> done) = 0;
 };
 
 }  // namespace mneme

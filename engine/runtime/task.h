@@ -8,19 +8,28 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "engine/base/byte_budget.h"
 #include "engine/runtime/input_queue.h"
 #include "engine/runtime/lane.h"
 #include "engine/runtime/types.h"
 #include "engine/state/session_state.h"
+#include "engine/store/journal_record.h"
 #include "engine/tensor/tensor.h"
 
 namespace mneme {
+
+// What the journal says of a task that is made again from it.
+struct ReplayedTask {
+  std::vector<TakenToken> said;
+  absl::optional<EndRecord> end;  // none: it was cut off
+};
 
 // Where a task writes down what becomes part of the history it works on.
 class HistorySink {
@@ -77,6 +86,7 @@ class Task {
   // included.
   void SetPrompt(Prompt prompt) { prompt_ = std::move(prompt); }
   Prompt TakePrompt() { return std::exchange(prompt_, {}); }
+  const Prompt& prompt() const { return prompt_; }
   void CountPromptTokens(int64_t tokens) { prompt_tokens_ += tokens; }
   int64_t prompt_tokens() const { return prompt_tokens_; }
 
@@ -85,6 +95,9 @@ class Task {
   virtual bool commits() const = 0;
   virtual SessionActivity activity() const = 0;
 
+  // Of one that commits: what the journal is told before it begins, but for
+  // its prompt and where that is.
+  virtual AskRecord DescribeAsk() const { return {}; }
   // Its turn has come: from now on it waits for computing, not for others.
   virtual void Begin() = 0;
   // After Begin, and with its prompt in the state or its tail: the next pass
@@ -92,6 +105,22 @@ class Task {
   // kNone with done() false: it waits for its stream and will wake the lane.
   virtual Demand Plan(SessionState& state, HistorySink& history) = 0;
   virtual bool done() const = 0;
+  // Whether Plan has called SessionState::Ask.
+  virtual bool asked() const { return false; }
+  // Of one that is made from the journal: it has done all that the journal
+  // says, but has not come to its end. Goes on when it is planned again, after
+  // Resume.
+  virtual bool suspended() const { return false; }
+  virtual void Resume() {}
+  // Whether it goes on though no stream waits for it.
+  virtual bool unattended() const { return false; }
+
+  // Of one that commits and is done: how it came to its end; and then, once
+  // what it made history is stored up to `durable_offset`, or could not be:
+  // only now its stream is told.
+  virtual EndRecord DescribeEnd() const { return {}; }
+  virtual void Settle(const absl::Status& /*stored*/,
+                      int64_t /*durable_offset*/) {}
 
   // The logits of the demanded pass; computes on them, touching no state.
   virtual void OnLogits(ConstRows logits) = 0;

@@ -5,7 +5,9 @@
 #define MNEME_ENGINE_RUNTIME_TYPES_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -39,10 +41,45 @@ enum class SessionActivity {
   kCommittingSegment
 };
 
+class SessionHold;
+
+// Where a session's state is, or came from.
+enum class StateTier {
+  kHot,       // in memory
+  kCold,      // in the store only
+  kReplayed,  // in reports: from the store, and part of it computed again
+};
+
+// How a session's state came to be in memory for those who use it now.
+struct LoadReport {
+  StateTier tier = StateTier::kHot;
+  absl::Duration load_time;     // waited for it; replaying included
+  int64_t replayed_tokens = 0;  // computed again from the journal
+};
+
 // What an early commit of an open memory segment found.
 struct SegmentCommit {
   int64_t position = 0;        // tokens of the history
   int64_t segment_tokens = 0;  // of them in the segment; 0: it was empty
+  LoadReport load;
+};
+
+// A request that is carried out once, however often it comes: what is to be
+// remembered of it together with what it does. Its reply can be made as soon as
+// its outcome is known; `reply` is called at most once, from any thread.
+template <typename Outcome>
+struct RequestTag {
+  std::string id;  // empty: it is not remembered
+  std::string digest;
+  std::function<std::string(const Outcome&)> reply;
+};
+
+// What is remembered of such a request.
+struct AnsweredRequest {
+  std::string id;
+  std::string digest;
+  std::string reply;
+  absl::Time time;
 };
 
 // A piece of history: bytes in a text session, token ids in a token session.
@@ -89,6 +126,11 @@ struct ModelInfo {
   int64_t sessions = 0;
 };
 
+// What an acknowledgement promises.
+enum class Durability { kNone, kSynced };
+
+enum class SessionCondition { kActive, kQuarantined };
+
 struct SessionInfo {
   std::string id;
   std::string uid;
@@ -99,6 +141,7 @@ struct SessionInfo {
   SessionActivity activity = SessionActivity::kIdle;
   int64_t position = 0;         // tokens of the history that were absorbed
   int64_t absorbed_offset = 0;  // in the state or its tail
+  int64_t durable_offset = 0;   // survives a crash; 0 with kNone
   int64_t next_offset = 0;      // where the next segment starts
   int64_t pending_tokens = 0;   // of position, those that wait in the tail
   int64_t pending_bytes = 0;    // text that is not tokens yet
@@ -110,6 +153,12 @@ struct SessionInfo {
   absl::Time update_time;
   absl::Time expire_time;  // InfiniteFuture: never
   int64_t revision = 0;    // changes with labels, limits and epoch
+  StateTier tier = StateTier::kHot;
+  Durability durability = Durability::kNone;
+  SessionCondition condition = SessionCondition::kActive;
+  std::string quarantine;                // what is wrong with a quarantined one
+  int64_t snapshot_interval_tokens = 0;  // 0: the engine's
+  bool pinned = false;                   // stays in memory
 };
 
 struct CreateSessionOptions {
@@ -119,6 +168,89 @@ struct CreateSessionOptions {
   absl::optional<SessionUnit> unit;
   std::map<std::string, std::string> labels;
   absl::Duration ttl;  // idle time after which it expires; zero: never
+  int64_t snapshot_interval_tokens = 0;  // 0: the engine's
+  bool pinned = false;
+  // Of another session, to begin from; the rest has to suit it. Empty: none.
+  std::string source_session;
+  std::string source_snapshot;
+  RequestTag<SessionInfo> request;
+};
+
+struct ForkOptions {
+  std::string source;
+  std::string snapshot;  // of the source; empty: its present state
+  std::string id;        // of the new session; empty: the engine chooses one
+  std::map<std::string, std::string> labels;
+  absl::Duration ttl;
+  RequestTag<SessionInfo> request;
+};
+
+struct RollbackOptions {
+  std::string session;
+  std::string snapshot;  // empty: to `offset`
+  int64_t offset = 0;
+  bool takeover = false;
+  RequestTag<SessionInfo> request;
+};
+
+struct ResetOptions {
+  std::string session;
+  bool takeover = false;
+  RequestTag<SessionInfo> request;
+};
+
+struct DeleteOptions {
+  std::string session;
+  std::string uid;  // if set, has to match
+  RequestTag<SessionInfo> request;
+};
+
+// A kept state of a session.
+struct SnapshotInfo {
+  std::string session;
+  std::string name;  // of an automatic one the engine's
+  int64_t offset = 0;
+  int64_t position = 0;
+  std::string state_digest;
+  std::string history_digest;
+  int64_t stored_bytes = 0;
+  bool automatic = false;
+  absl::Time create_time;
+  std::string model_fingerprint;
+};
+
+struct SnapshotOptions {
+  std::string session;
+  std::string name;  // empty: the engine chooses one
+  RequestTag<SnapshotInfo> request;
+};
+
+struct ImportOptions {
+  std::string id;     // empty: the engine chooses one
+  std::string model;  // empty: the loaded one that the file names
+  std::map<std::string, std::string> labels;
+  absl::Duration ttl;
+  RequestTag<SessionInfo> request;
+};
+
+// What happens to a session.
+struct SessionEvent {
+  enum class Kind {
+    kNow,  // how it is when a watch begins, or could not be told of all
+    kUpdated,
+    kLoaded,
+    kEvicted,
+    kFenced,
+    kReset,
+    kRolledBack,
+    kQuarantined,
+    kExpired,  // these two end a watch
+    kDeleted,
+  };
+  Kind kind = Kind::kNow;
+  absl::Time time;
+  SessionInfo session;
+  std::string detail;
 };
 
 // What UpdateSession changes: what is set.
@@ -127,6 +259,9 @@ struct UpdateSessionOptions {
   absl::optional<int64_t> revision;  // if set, has to match
   absl::optional<std::map<std::string, std::string>> labels;
   absl::optional<absl::Duration> ttl;
+  absl::optional<int64_t> snapshot_interval_tokens;
+  absl::optional<bool> pinned;
+  RequestTag<SessionInfo> request;
 };
 
 // Sessions that have all that is set.
@@ -134,6 +269,7 @@ struct SessionFilter {
   bool nothing = false;  // matches no session
   absl::optional<std::string> model;
   absl::optional<SessionActivity> activity;
+  absl::optional<StateTier> tier;
   std::map<std::string, std::string> labels;
 };
 
@@ -142,22 +278,28 @@ struct AppendOptions {
   std::string uid;             // if set, has to match
   int64_t expected_epoch = 0;  // if not 0, has to match
   bool takeover = false;
+  std::shared_ptr<SessionHold> hold;  // as Load gave it
 };
 
 struct AppendOpened {
   std::string uid;
   int64_t epoch = 0;
   SessionUnit unit = SessionUnit::kText;
+  Durability durability = Durability::kNone;
   int64_t absorbed_offset = 0;
+  int64_t durable_offset = 0;
   int64_t next_offset = 0;
   int64_t position = 0;
   int64_t max_inflight_bytes = 0;
   int64_t max_segment_bytes = 0;
-  std::string history_digest;  // at absorbed_offset
+  // At durable_offset (with kNone absorbed_offset); empty: not at hand.
+  std::string history_digest;
+  LoadReport load;
 };
 
 struct AppendProgress {
   int64_t absorbed_offset = 0;
+  int64_t durable_offset = 0;
   int64_t position = 0;  // at absorbed_offset
   int64_t tokens = 0;    // absorbed since the stream opened
   bool idle = false;     // everything that was taken is absorbed
@@ -209,6 +351,7 @@ struct GenerateOptions {
   std::string request_digest;
   int64_t output_offset = 0;  // where to go on; 0: from the answer's beginning
   OnDisconnect on_disconnect = OnDisconnect::kCancel;
+  std::shared_ptr<SessionHold> hold;  // as Load gave it
 };
 
 // kDeadline: its stream's deadline passed.
@@ -222,6 +365,7 @@ struct GenerateStats {
   absl::Duration decode_time;          // first token to last
   absl::Duration time_to_first_token;  // from the request; zero if none
   uint64_t seed = 0;                   // used; 0 when greedy
+  LoadReport load;
 };
 
 struct TokenLogprob {
@@ -253,6 +397,7 @@ struct GenerateEvent {
   absl::Status status;
   FinishReason reason = FinishReason::kLength;
   int64_t next_offset = 0;
+  int64_t durable_offset = 0;
   int64_t position = 0;
   std::string stop;  // the stop string that was met
   absl::optional<int32_t> stop_token;
@@ -263,6 +408,7 @@ struct ScoreOptions {
   std::string session;
   std::string uid;  // if set, has to match
   bool commit = false;
+  std::shared_ptr<SessionHold> hold;  // as Load gave it
 };
 
 struct ScoreTotals {
@@ -290,6 +436,7 @@ struct ScoreEvent {
   int64_t position = 0;     // likewise
   absl::Duration queue_time;
   absl::Duration compute_time;
+  LoadReport load;
 };
 
 // The engine as gauges see it.
@@ -297,9 +444,18 @@ struct EngineStats {
   struct ModelStats {
     std::string model;
     int64_t sessions = 0;
-    int64_t state_bytes = 0;  // of all its sessions
+    int64_t hot_sessions = 0;
+    int64_t state_bytes = 0;  // of those
   };
   std::vector<ModelStats> models;
+  int64_t sessions = 0;  // of all models, and of those that are not loaded
+  int64_t quarantined_sessions = 0;
+  int64_t index_bytes = 0;  // of session memory, those that are not of a state
+  int64_t store_bytes = 0;
+  int64_t store_limit_bytes = 0;   // 0: none
+  int64_t store_memory_bytes = 0;  // most that it takes beside session memory
+  int64_t durable_lag_bytes = 0;   // that wait for the store
+  bool store_writable = true;
   int64_t session_memory_used_bytes = 0;
   int64_t session_memory_limit_bytes = 0;
   int threads = 0;               // that compute

@@ -275,7 +275,7 @@ TEST_F(ChatSessionTest, AResetForgetsTheTurns) {
   ASSERT_THAT(Say("s", {{"user", "a b", /*ends=*/false}}), IsOk());
   const std::string before = Describe(*engine_, "s")->state_digest;
   absl::Notification reset;
-  engine_->ResetSession("s", /*takeover=*/false,
+  engine_->ResetSession({.session = "s"},
                         [&](const absl::StatusOr<SessionInfo>& info) {
                           EXPECT_THAT(info, IsOk());
                           reset.Notify();

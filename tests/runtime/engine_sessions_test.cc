@@ -50,12 +50,9 @@ TEST_F(EngineTest, BadIdsLabelsModelsAndUnitsAreNamed) {
 
 TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
   const int64_t one = [&] {
-    Create("probe");
+    Create("p");
     return engine_->stats().session_memory_used_bytes;
   }();
-  // Two sessions, and one stream on a copy.
-  StartEngine(
-      {.threads = 1, .session_memory_bytes = 3 * one + kStreamBytes - 1});
   const auto await_used = [&](int64_t bytes) {
     // A pass may still hold what was given up.
     const absl::Time deadline = absl::Now() + absl::Seconds(30);
@@ -65,6 +62,9 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
     }
     EXPECT_EQ(engine_->stats().session_memory_used_bytes, bytes);
   };
+  // Two sessions, and a stream for each but for one byte.
+  StartEngine(
+      {.threads = 1, .session_memory_bytes = 2 * one + 2 * kStreamBytes - 1});
   Create("a");
   Create("b");
   {
@@ -76,19 +76,45 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
     EXPECT_THAT(ScoreAll(*engine_, {.session = "b"}, "abc"),
                 HasReason("RAM_BUDGET"));
   }
-  await_used(2 * one);
-  EXPECT_THAT(ScoreAll(*engine_, {.session = "a"}, "abc"), IsOk());
-  await_used(2 * one);
+  EXPECT_THAT(AppendAll(*engine_, "b", "abc"), IsOk());
 
-  StartEngine({.threads = 1, .session_memory_bytes = 2 * one});
-  Create("a");
-  Create("b");
-  const auto refused = engine_->CreateSession({.id = "c", .model = "tiny"});
-  EXPECT_THAT(refused, Fails(StatusCode::kResourceExhausted, "memory"));
-  EXPECT_THAT(refused, HasReason("RAM_BUDGET"));
   ASSERT_THAT(engine_->DeleteSession("a", ""), IsOk());
   await_used(one);
+  ASSERT_THAT(engine_->DeleteSession("b", ""), IsOk());
+  await_used(0);
+}
+
+TEST_F(EngineTest, WhoIsIdleLeavesMemoryForWhoIsUsed) {
+  const int64_t one = [&] {
+    Create("p");
+    return engine_->stats().session_memory_used_bytes;
+  }();
+  StartEngine(
+      {.threads = 1, .session_memory_bytes = 2 * one + one / 2 + kStreamBytes});
+  const auto tier = [&](const std::string& id) {
+    return engine_->GetSession(id)->tier;
+  };
+  Create("a");
+  Create("b");
+  ASSERT_THAT(AppendAll(*engine_, "a", "the first one's words"), IsOk());
+  const SessionInfo a = *Describe(*engine_, "a");
+  ASSERT_THAT(AppendAll(*engine_, "b", "another's"), IsOk());
   Create("c");
+  ASSERT_THAT(AppendAll(*engine_, "c", "a third's"), IsOk());
+  EXPECT_EQ(tier("a"), StateTier::kCold);
+  EXPECT_EQ(tier("c"), StateTier::kHot);
+  // Nothing is lost, and it can be described as it is.
+  const SessionInfo cold = *Describe(*engine_, "a");
+  EXPECT_EQ(cold.tier, StateTier::kCold);
+  EXPECT_EQ(cold.state_digest, a.state_digest);
+  EXPECT_EQ(cold.history_digest, a.history_digest);
+  EXPECT_EQ(cold.position, a.position);
+  ProgressWaiter waiter;
+  const auto writer = *engine_->OpenAppend({.session = "a"}, &waiter);
+  EXPECT_EQ(writer->opened().load.tier, StateTier::kCold);
+  EXPECT_EQ(writer->opened().next_offset, a.next_offset);
+  EXPECT_EQ(tier("a"), StateTier::kHot);
+  EXPECT_EQ(Describe(*engine_, "a")->state_digest, a.state_digest);
 }
 
 TEST_F(EngineTest, UpdateChangesLabelsAndLimits) {
@@ -222,10 +248,11 @@ TEST_F(EngineTest, ResetEmptiesASession) {
   const auto reset = [this](bool takeover) {
     absl::StatusOr<SessionInfo> result;
     absl::Notification done;
-    engine_->ResetSession("s", takeover, [&](absl::StatusOr<SessionInfo> info) {
-      result = std::move(info);
-      done.Notify();
-    });
+    engine_->ResetSession({.session = "s", .takeover = takeover},
+                          [&](absl::StatusOr<SessionInfo> info) {
+                            result = std::move(info);
+                            done.Notify();
+                          });
     done.WaitForNotification();
     return result;
   };

@@ -236,7 +236,7 @@ TEST_F(GenerationTest, AResetForgetsTheAnswer) {
   options.request_id = "r";
   ASSERT_THAT(GenerateAll(*engine_, options), IsOk());
   absl::Notification done;
-  engine_->ResetSession("s", true,
+  engine_->ResetSession({.session = "s", .takeover = true},
                         [&](const absl::StatusOr<SessionInfo>& info) {
                           EXPECT_THAT(info, IsOk());
                           done.Notify();

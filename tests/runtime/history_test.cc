@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
 
 namespace mneme {
 namespace {
@@ -155,6 +156,75 @@ TEST(PayloadBytesTest, TextIsItselfAndTokensAreTheirIds) {
   const std::string text("a\0b", 3);
   EXPECT_EQ(PayloadBytes(Payload(text)), text);
   EXPECT_EQ(PayloadBytes(Payload(std::vector<int32_t>{7})), TokenBytes({7}));
+}
+
+// -- As bytes ----------------------------------------------------------------
+
+std::string Encoded(const History& history) {
+  std::string bytes;
+  history.Encode(bytes);
+  return bytes;
+}
+
+TEST(HistoryTest, ADecodedHistoryGoesOnAsTheOther) {
+  for (const int64_t length :
+       {int64_t{0}, int64_t{1}, int64_t{63}, int64_t{64}, int64_t{65},
+        kKept - 1, kKept, kKept + 1, 2 * kKept, 2 * kKept + 77}) {
+    History history(SessionUnit::kText);
+    history.Add(RandomBytes(length / 3, 1));
+    history.Add(RandomBytes(length - length / 3, 2));
+    const std::string bytes = Encoded(history);
+    absl::StatusOr<History> decoded = History::Decode(bytes);
+    ASSERT_THAT(decoded, IsOk()) << length;
+    EXPECT_EQ(Encoded(*decoded), bytes);
+    EXPECT_EQ(decoded->next_offset(), length);
+    EXPECT_EQ(decoded->Digest(), history.Digest());
+    const std::string more = RandomBytes(100, 3);
+    history.Add(more);
+    decoded->Add(more);
+    EXPECT_EQ(decoded->Digest(), history.Digest());
+    EXPECT_EQ(decoded->Compare(length, more), Match::kSame);
+    EXPECT_EQ(Encoded(*decoded), Encoded(history));
+  }
+}
+
+TEST(HistoryTest, ADecodedHistoryComparesWhatIsKept) {
+  const std::string given = RandomBytes(kKept + 100, 4);
+  History history(SessionUnit::kText);
+  history.Add(given);
+  const absl::StatusOr<History> decoded = History::Decode(Encoded(history));
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->Compare(100, given.substr(100)), Match::kSame);
+  EXPECT_EQ(decoded->Compare(100, WithChange(given.substr(100), 5000)),
+            Match::kDifferent);
+  EXPECT_EQ(decoded->Compare(99, given.substr(99)), Match::kTooOld);
+}
+
+TEST(HistoryTest, TokensStayTokens) {
+  History history(SessionUnit::kTokens);
+  history.Add(TokenBytes({1, 2, 3}));
+  std::string bytes = Encoded(history);
+  const absl::StatusOr<History> decoded = History::Decode(bytes);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->unit(), SessionUnit::kTokens);
+  EXPECT_EQ(decoded->next_offset(), 3);
+  bytes[1] = 11;  // bytes of history
+  bytes.pop_back();
+  EXPECT_THAT(History::Decode(bytes),
+              Fails(absl::StatusCode::kDataLoss, "history: "));
+}
+
+TEST(HistoryTest, NoPieceOfAHistoryIsOne) {
+  History history(SessionUnit::kText);
+  history.Add(RandomBytes(200, 1));
+  const std::string bytes = Encoded(history);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    ASSERT_THAT(History::Decode(bytes.substr(0, size)),
+                Fails(absl::StatusCode::kDataLoss, "history: "))
+        << size;
+  }
+  EXPECT_THAT(History::Decode(bytes + "x"),
+              Fails(absl::StatusCode::kDataLoss, "history: "));
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ TEST_F(TokenLimitTest, ScoringScoresWhatFitsAndSaysSo) {
 TEST_F(TokenLimitTest, AResetSessionBeginsAnew) {
   ASSERT_THAT(Append(std::string(kLimit - 1, 'a')), IsOk());
   absl::Notification done;
-  engine_->ResetSession("s", /*takeover=*/false,
+  engine_->ResetSession({.session = "s"},
                         [&done](const absl::StatusOr<SessionInfo>& info) {
                           EXPECT_THAT(info, IsOk());
                           done.Notify();

@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine's sessions as stored things: forked, taken back, kept, carried
+// elsewhere.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/engine_impl.h"
+#include "engine/model/model.h"
+#include "engine/runtime/requests.h"
+#include "engine/runtime/session_export.h"
+#include "engine/runtime/session_snapshot.h"
+
+namespace mneme {
+namespace {
+
+// Of an export file beside the state: what a snapshot holds besides, and the
+// header.
+constexpr int64_t kExportBesideState = 4 << 20;
+
+SnapshotInfo ToInfo(const Session& session, const StoredSnapshot& snapshot) {
+  return {.session = session.id(),
+          .name = SnapshotName(snapshot),
+          .offset = snapshot.offset,
+          .position = snapshot.position,
+          .state_digest = snapshot.state_digest,
+          .history_digest = snapshot.history_digest,
+          .stored_bytes = snapshot.stored_bytes,
+          .automatic = snapshot.name.empty(),
+          .create_time = snapshot.create_time,
+          .model_fingerprint = snapshot.model_fingerprint};
+}
+
+ExportHeader HeaderOf(const SessionInfo& session, const StoredSnapshot& of,
+                      const SnapshotHeader& snapshot, absl::Duration ttl) {
+  return {.session = session.id,
+          .uid = session.uid,
+          .model = session.model,
+          .snapshot = snapshot,
+          .state_digest = of.state_digest,
+          .history_digest = of.history_digest,
+          .labels = session.labels,
+          .ttl = ttl,
+          .creation_time = session.create_time};
+}
+
+class Exported final : public SessionExport {
+ public:
+  Exported(ExportFile file, ByteBudget::Reservation reservation)
+      : file_(std::move(file)), reservation_(std::move(reservation)) {}
+
+  int64_t total_bytes() const override { return file_.total_bytes(); }
+  std::string_view Read(int64_t offset, int64_t bytes) const override {
+    return file_.Read(offset, bytes);
+  }
+
+ private:
+  const ExportFile file_;
+  const ByteBudget::Reservation reservation_;
+};
+
+}  // namespace
+
+// -- Fork --------------------------------------------------------------------
+
+void EngineImpl::ForkFrom(Session& source, const StoredSnapshot* base,
+                          const ForkOptions& options, Done<SessionInfo> done) {
+  const std::shared_ptr<const ServedModel> model = source.served_ptr();
+  absl::StatusOr<SessionRecord> record =
+      NewRecord(options.id, options.labels, options.ttl, *model, source.unit());
+  if (!record.ok()) {
+    done(record.status());
+    return;
+  }
+  record->snapshot_interval_tokens = source.Info().snapshot_interval_tokens;
+  if (base != nullptr) {
+    StoredSnapshot inherited = *base;
+    inherited.name.clear();
+    inherited.next_seq = 0;
+    record->ring.push_back(std::move(inherited));
+    record->start_seq.reset();
+  }
+  AddSession(*std::move(record), model, options.request,
+             SessionEventKind::kFork, std::move(done));
+}
+
+void EngineImpl::ForkSession(const ForkOptions& options,
+                             Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> source =
+      FindSession(options.source, "");
+  absl::Status refused = source.status();
+  if (refused.ok()) refused = CheckAdmitting();
+  if (refused.ok()) refused = BindModel(**source);
+  if (refused.ok() && !options.id.empty() && sessions_.Contains(options.id)) {
+    refused = absl::AlreadyExistsError(
+        absl::StrCat("session ", options.id, " exists already"));
+  }
+  if (!refused.ok()) {
+    done(Rejected("", refused));
+    return;
+  }
+  Session& session = **source;
+  if (!options.snapshot.empty()) {
+    const absl::StatusOr<StoredSnapshot> base =
+        Session::FindSnapshot(session.record(), options.snapshot);
+    if (!base.ok()) {
+      done(base.status());
+      return;
+    }
+    ForkFrom(session, &*base, options, std::move(done));
+    return;
+  }
+  WithQuiet(
+      *source, [this, options, done](absl::Status status, Session& quiet) {
+        if (!status.ok()) {
+          done(status);
+          return;
+        }
+        if (quiet.Info().next_offset == 0 && quiet.Snapshots().empty()) {
+          ForkFrom(quiet, nullptr, options, done);
+          return;
+        }
+        const absl::StatusOr<StoredSnapshot> base = quiet.KeepSnapshot("", {});
+        if (!base.ok()) {
+          done(base.status());
+          return;
+        }
+        ForkFrom(quiet, &*base, options, done);
+      });
+}
+
+// -- Taken back --------------------------------------------------------------
+
+void EngineImpl::ResetSession(const ResetOptions& options,
+                              Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, "");
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  waits_.Post([this, session = *found, options, done] {
+    const absl::Status status = session->Reset(options);
+    if (!status.ok()) {
+      done(status);
+      return;
+    }
+    observer_->OnSessionEvent(session->model_name(), SessionEventKind::kReset);
+    WithLoaded(session, done, [](Session& loaded) { return loaded.Info(); });
+  });
+}
+
+void EngineImpl::RollbackSession(const RollbackOptions& options,
+                                 Done<SessionInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, "");
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  waits_.Post([this, session = *found, options, done] {
+    const absl::Status status = session->Rollback(options);
+    if (!status.ok()) {
+      done(status);
+      return;
+    }
+    observer_->OnSessionEvent(session->model_name(),
+                              SessionEventKind::kRollback);
+    WithLoaded(session, done, [](Session& loaded) { return loaded.Info(); });
+  });
+}
+
+// -- Snapshots ---------------------------------------------------------------
+
+void EngineImpl::CreateSnapshot(const SnapshotOptions& options,
+                                Done<SnapshotInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, "");
+  absl::Status refused = found.status();
+  SnapshotOptions wanted = options;
+  if (wanted.name.empty()) wanted.name = absl::StrCat("s", RandomHex(1));
+  if (refused.ok()) refused = CheckId("snapshot_id", wanted.name);
+  if (refused.ok() && wanted.name.rfind("auto-", 0) == 0) {
+    refused = BadField("snapshot_id",
+                       "found a name that begins with \"auto-\", "
+                       "which are the server's own");
+  }
+  if (!refused.ok()) {
+    done(refused);
+    return;
+  }
+  WithQuiet(*found, [this, wanted, done](absl::Status status, Session& quiet) {
+    if (!status.ok()) {
+      done(status);
+      return;
+    }
+    const absl::StatusOr<StoredSnapshot> kept =
+        quiet.KeepSnapshot(wanted.name, [&](const StoredSnapshot& snapshot) {
+          return Remember(wanted.request, ToInfo(quiet, snapshot),
+                          clock_->Now());
+        });
+    if (!kept.ok()) {
+      done(kept.status());
+    } else {
+      done(ToInfo(quiet, *kept));
+    }
+  });
+}
+
+absl::StatusOr<std::vector<SnapshotInfo>> EngineImpl::ListSnapshots(
+    const std::string& session) const {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> found,
+                         FindSession(session, ""));
+  std::vector<SnapshotInfo> infos;
+  for (const StoredSnapshot& snapshot : found->Snapshots()) {
+    infos.push_back(ToInfo(*found, snapshot));
+  }
+  return infos;
+}
+
+void EngineImpl::DeleteSnapshot(const SnapshotOptions& options,
+                                Done<SnapshotInfo> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found =
+      FindSession(options.session, "");
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  io_.Post([this, session = *found, options, done] {
+    SnapshotInfo dropped;
+    const absl::Status status = session->DropSnapshot(
+        options.name, [&](const StoredSnapshot& snapshot) {
+          dropped = ToInfo(*session, snapshot);
+          return Remember(options.request, dropped, clock_->Now());
+        });
+    if (!status.ok()) {
+      done(status);
+    } else {
+      done(dropped);
+    }
+  });
+}
+
+// -- Carried elsewhere -------------------------------------------------------
+
+void EngineImpl::ExportSession(const std::string& id,
+                               const std::string& snapshot,
+                               Done<std::unique_ptr<SessionExport>> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
+  absl::Status refused = found.status();
+  if (refused.ok()) refused = BindModel(**found);
+  if (!refused.ok()) {
+    done(refused);
+    return;
+  }
+  // The file of what is in `contents`; its bytes are paid for by `room`.
+  auto finish = [this, done](Session& session, const StoredSnapshot& of,
+                             absl::StatusOr<std::string> contents,
+                             ByteBudget::Reservation room) {
+    if (!contents.ok()) {
+      done(contents.status());
+      return;
+    }
+    const absl::StatusOr<SessionSnapshot> pieces = DecodeSnapshot(*contents);
+    if (!pieces.ok()) {
+      done(pieces.status());
+      return;
+    }
+    const ExportHeader header =
+        HeaderOf(session.Info(), of, pieces->header, session.record().ttl);
+    observer_->OnSessionEvent(session.model_name(), SessionEventKind::kExport);
+    done(std::make_unique<Exported>(ExportFile(header, *std::move(contents)),
+                                    std::move(room)));
+  };
+  const int64_t bytes =
+      (*found)->served().model->layout()->state_bytes() + kExportBesideState;
+  io_.Post([this, session = *found, snapshot, done, finish, bytes] {
+    absl::StatusOr<ByteBudget::Reservation> room =
+        residency_.Reserve(bytes, "an export");
+    if (!room.ok()) {
+      done(room.status());
+      return;
+    }
+    if (!snapshot.empty()) {
+      const absl::StatusOr<StoredSnapshot> kept =
+          Session::FindSnapshot(session->record(), snapshot);
+      if (!kept.ok()) {
+        done(kept.status());
+        return;
+      }
+      finish(*session, *kept, store_->ReadBlob(kept->blob), *std::move(room));
+      return;
+    }
+    auto held_room =
+        std::make_shared<ByteBudget::Reservation>(*std::move(room));
+    WithQuiet(session, [done, finish, held_room](absl::Status status,
+                                                 Session& quiet) {
+      if (!status.ok()) {
+        done(status);
+        return;
+      }
+      absl::StatusOr<Session::Contents> contents = quiet.QuietContents();
+      if (!contents.ok()) {
+        done(contents.status());
+        return;
+      }
+      finish(quiet, contents->snapshot, std::move(contents->bytes),
+             std::move(*held_room));
+    });
+  });
+}
+
+class EngineImpl::Import final : public SessionImport {
+ public:
+  Import(EngineImpl* engine, ImportOptions options, int64_t most,
+         ByteBudget::Reservation room)
+      : engine_(engine),
+        options_(std::move(options)),
+        room_(std::make_shared<ByteBudget::Reservation>(std::move(room))),
+        reader_(std::make_shared<ExportReader>(most)) {}
+
+  absl::Status Add(std::string_view bytes) override {
+    return reader_->Add(bytes);
+  }
+  void Finish(Done<SessionInfo> done) override {
+    engine_->io_.Post([engine = engine_, options = options_, room = room_,
+                       reader = reader_, done] {
+      const absl::Status status = Take(*engine, options, *reader, done);
+      if (!status.ok()) done(status);
+    });
+  }
+
+ private:
+  static absl::Status Take(EngineImpl& engine, const ImportOptions& options,
+                           ExportReader& reader,
+                           const Done<SessionInfo>& done) {
+    MNEME_ASSIGN_OR_RETURN(const ExportedSession exported, reader.Finish());
+    const ExportHeader& header = exported.header;
+    const std::string& wanted = header.snapshot.model_fingerprint;
+    std::shared_ptr<const ServedModel> model;
+    if (!options.model.empty()) {
+      MNEME_ASSIGN_OR_RETURN(model, engine.FindModel(options.model));
+    } else {
+      MNEME_ASSIGN_OR_RETURN(model, engine.FindModelOf(wanted, header.model));
+    }
+    MNEME_ASSIGN_OR_RETURN(const SessionSnapshot snapshot,
+                           DecodeSnapshot(exported.snapshot));
+    MNEME_ASSIGN_OR_RETURN(
+        const ByteBudget::Reservation trial_room,
+        engine.residency_.Reserve(Session::HotBytes(*model), "an import"));
+    MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<SessionState> state,
+                           model->model->NewState());
+    MNEME_ASSIGN_OR_RETURN(const RestoredSession restored,
+                           RestoreSnapshot(snapshot, model, *state));
+    const std::string pending =
+        restored.input.idle() ? std::string(restored.input.bytes()) : "";
+    if (state->Digest(model->model->fingerprint(), pending) !=
+            header.state_digest ||
+        restored.history.Digest() != header.history_digest) {
+      return absl::DataLossError(
+          "the file's digests are not those of what it holds");
+    }
+    MNEME_ASSIGN_OR_RETURN(
+        SessionRecord record,
+        engine.NewRecord(
+            options.id, options.labels.empty() ? header.labels : options.labels,
+            options.ttl == absl::ZeroDuration() ? header.ttl : options.ttl,
+            *model, header.snapshot.unit));
+    MNEME_ASSIGN_OR_RETURN(const uint64_t blob,
+                           engine.store_->WriteBlob(exported.snapshot));
+    record.arithmetic_level = header.snapshot.arithmetic_level;
+    record.start_seq.reset();
+    record.ring.push_back(
+        {.blob = blob,
+         .offset = header.snapshot.offset,
+         .position = header.snapshot.position,
+         .pending_tokens = static_cast<int64_t>(state->tail().size()),
+         .pending_bytes = static_cast<int64_t>(pending.size()),
+         .state_digest = header.state_digest,
+         .history_digest = header.history_digest,
+         .model_fingerprint = wanted,
+         .stored_bytes = static_cast<int64_t>(exported.snapshot.size()),
+         .create_time = engine.clock_->Now()});
+    engine.AddSession(std::move(record), model, options.request,
+                      SessionEventKind::kImport,
+                      [&engine, blob, done](absl::StatusOr<SessionInfo> info) {
+                        if (!info.ok()) engine.store_->DropBlob(blob);
+                        done(std::move(info));
+                      });
+    return absl::OkStatus();
+  }
+
+  EngineImpl* const engine_;
+  const ImportOptions options_;
+  const std::shared_ptr<ByteBudget::Reservation> room_;
+  const std::shared_ptr<ExportReader> reader_;
+};
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModelOf(
+    const std::string& fingerprint, const std::string& name) const {
+  absl::MutexLock lock(&mutex_);
+  std::string found = "none";
+  for (const auto& [served_name, served] : models_) {
+    if (served == nullptr) continue;
+    found = served->model->fingerprint();
+    if (found == fingerprint) return served;
+  }
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          "the file is of a session of model ", name, " with fingerprint ",
+          fingerprint, ", which no model here has")),
+      {.reason = "STATE_INCOMPATIBLE",
+       .metadata = {{"found", fingerprint}, {"expected", found}}});
+}
+
+absl::StatusOr<std::unique_ptr<SessionImport>> EngineImpl::ImportSession(
+    const ImportOptions& options) {
+  MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
+  if (!options.id.empty()) {
+    MNEME_RETURN_IF_ERROR(CheckId("session_id", options.id));
+    if (sessions_.Contains(options.id)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("session ", options.id, " exists already"));
+    }
+  }
+  MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
+  MNEME_RETURN_IF_ERROR(CheckTtl(options.ttl));
+  int64_t most = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [name, served] : models_) {
+      if (served == nullptr) continue;
+      if (!options.model.empty() && options.model != name) continue;
+      most = std::max(most, served->model->layout()->state_bytes());
+    }
+  }
+  most += kExportBesideState;
+  absl::StatusOr<ByteBudget::Reservation> room =
+      budget_.Reserve(most, "an import");
+  if (!room.ok()) return Rejected(options.model, room.status());
+  return std::make_unique<Import>(this, options, most, *std::move(room));
+}
+
+void EngineImpl::VerifySession(const std::string& id,
+                               std::function<void(absl::Status)> done) {
+  const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
+  if (!found.ok()) {
+    done(found.status());
+    return;
+  }
+  io_.Post([this, session = *found, done] {
+    absl::Status status = store_->VerifySession(session->uid());
+    const SessionRecord record = session->record();
+    const auto look = [&](const StoredSnapshot& snapshot) {
+      const absl::StatusOr<std::string> contents =
+          store_->ReadBlob(snapshot.blob);
+      if (!contents.ok()) return;  // told of by the store
+      const absl::StatusOr<SessionSnapshot> pieces = DecodeSnapshot(*contents);
+      if (pieces.ok()) return;
+      status.Update(absl::DataLossError(
+          absl::StrCat("snapshot ", SnapshotName(snapshot), ": ",
+                       std::string(pieces.status().message()))));
+    };
+    for (const StoredSnapshot& snapshot : record.ring) look(snapshot);
+    for (const auto& [name, snapshot] : record.named) look(snapshot);
+    if (status.ok() && !record.quarantine.empty()) {
+      status = absl::DataLossError(
+          absl::StrCat("it is quarantined: ", record.quarantine));
+    }
+    done(status);
+  });
+}
+
+absl::StatusOr<std::unique_ptr<SessionWatch>> EngineImpl::WatchSession(
+    const std::string& id, StreamListener* listener) {
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                         FindSession(id, ""));
+  return session->events().Open({.kind = SessionEvent::Kind::kNow,
+                                 .time = clock_->Now(),
+                                 .session = session->Info(),
+                                 .detail = ""},
+                                listener);
+}
+
+}  // namespace mneme

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a session comes into memory and leaves it.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/runtime/kept_reply_coding.h"
+#include "engine/runtime/session.h"
+#include "engine/runtime/session_snapshot.h"
+
+namespace mneme {
+namespace {
+
+absl::Status Damaged(const std::string& what) {
+  return absl::DataLossError(what);
+}
+
+}  // namespace
+
+absl::Status Session::Bind(const std::shared_ptr<const ServedModel>& model) {
+  absl::MutexLock lock(&mutex_);
+  const std::string& found = model->model->fingerprint();
+  if (found != record_.model_fingerprint) {
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrCat(
+            "session ", id(), " was made with the model of fingerprint ",
+            record_.model_fingerprint, "; ", model_name_, " is ", found)),
+        {.reason = "STATE_INCOMPATIBLE",
+         .metadata = {{"found", found},
+                      {"expected", record_.model_fingerprint}}});
+  }
+  if (model_ == nullptr) model_ = model;
+  if (unit() == SessionUnit::kText && model_->tokenizer == nullptr) {
+    return absl::InternalError("a text session of a model without tokenizer");
+  }
+  return absl::OkStatus();
+}
+
+bool Session::Hold(Waiter waiter, bool* start) {
+  *start = false;
+  absl::Status refused;
+  {
+    absl::MutexLock lock(&mutex_);
+    refused = CheckAlive();
+    if (refused.ok()) refused = CheckWhole();
+    if (refused.ok()) {
+      if (place_ == Place::kHot) {
+        ++holds_;
+        return true;
+      }
+      waiters_.push_back(std::move(waiter));
+      if (place_ != Place::kCold) return false;
+      place_ = Place::kLoading;
+      *start = true;
+      return false;
+    }
+  }
+  waiter(refused);
+  return false;
+}
+
+void Session::Unhold() {
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    --holds_;
+    after.idle = holds_ == 0 && place_ == Place::kHot && !InUse();
+  }
+  Do(after);
+}
+
+bool Session::InUse() const {
+  return writer_ != nullptr || !tasks_.empty() || leased_ ||
+         readers_waiting_ > 0 || !quiet_.empty() || unstored_writes_ > 0 ||
+         !endings_.empty() ||
+         (hot_ != nullptr &&
+          (hot_->replay.has_value() ||
+           (!stalled_ && (!hot_->input.idle() || !settled()))));
+}
+
+void Session::AnswerWaiters(const absl::StatusOr<LoadReport>& outcome,
+                            Afterwards& after) {
+  if (outcome.ok()) holds_ += static_cast<int64_t>(waiters_.size());
+  for (Waiter& waiter : waiters_) {
+    after.calls.push_back(
+        [waiter = std::move(waiter), outcome] { waiter(outcome); });
+  }
+  waiters_.clear();
+}
+
+// -- Coming ------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Session::Hot>> Session::ReadHot(
+    const SessionRecord& record, int64_t& journal_bytes) const {
+  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
+                         model_->model->NewState());
+  auto hot = std::make_unique<Hot>(std::move(state), *model_, unit());
+  if (record.ring.empty()) {
+    const absl::optional<int32_t> bos =
+        unit() == SessionUnit::kText ? model_->tokenizer->bos() : absl::nullopt;
+    if (bos.has_value()) hot->state->PushToken(*bos);
+  } else {
+    const StoredSnapshot& base = record.ring.back();
+    MNEME_ASSIGN_OR_RETURN(const std::string contents,
+                           store_->ReadBlob(base.blob));
+    MNEME_ASSIGN_OR_RETURN(const SessionSnapshot snapshot,
+                           DecodeSnapshot(contents));
+    MNEME_ASSIGN_OR_RETURN(RestoredSession restored,
+                           RestoreSnapshot(snapshot, model_, *hot->state));
+    hot->history = std::move(restored.history);
+    hot->input = std::move(restored.input);
+    // What came with the snapshot of another session is not its own answer.
+    const bool own = base.next_seq > 0;
+    if (own && restored.reply.has_value()) {
+      hot->kept = *std::move(restored.reply);
+    }
+    if (hot->history.next_offset() != base.offset) {
+      return Damaged(absl::StrCat("the snapshot at offset ", base.offset,
+                                  " is of offset ",
+                                  hot->history.next_offset()));
+    }
+  }
+  Replay replay;
+  int64_t offset = hot->history.next_offset();
+  absl::Status wrong;
+  replay.offset = offset;
+  replay.next_seq = record.replay_seq;
+  journal_bytes = 0;
+  MNEME_RETURN_IF_ERROR(store_->ReadJournal(
+      uid(), record.replay_seq, [&](uint64_t seq, std::string_view payload) {
+        absl::StatusOr<JournalRecord> read = DecodeJournalRecord(payload);
+        if (!read.ok()) {
+          wrong = Damaged(absl::StrCat("journal record ", seq, ": ",
+                                       std::string(read.status().message())));
+        } else if (read->offset != offset) {
+          wrong =
+              Damaged(absl::StrCat("journal record ", seq, " begins at offset ",
+                                   read->offset, ", wanted ", offset));
+        } else {
+          offset = read->end_offset;
+          journal_bytes += static_cast<int64_t>(payload.size());
+          replay.next_seq = seq + 1;
+          replay.records.push_back(*std::move(read));
+        }
+        return wrong.ok();
+      }));
+  MNEME_RETURN_IF_ERROR(wrong);
+  hot->replay = std::move(replay);
+  return hot;
+}
+
+std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
+  std::vector<StoredSnapshot> kept = record.ring;
+  for (const auto& [name, snapshot] : record.named) kept.push_back(snapshot);
+  std::sort(kept.begin(), kept.end(),
+            [](const auto& a, const auto& b) { return a.offset > b.offset; });
+  for (const StoredSnapshot& snapshot : kept) {
+    const absl::StatusOr<std::string> contents =
+        store_->ReadBlob(snapshot.blob);
+    if (contents.ok() && DecodeSnapshot(*contents).ok()) {
+      return SnapshotName(snapshot);
+    }
+  }
+  return "";
+}
+
+void Session::LoadFrom(ByteBudget::Reservation reservation) {
+  const absl::Duration start = clock_->Monotonic();
+  const SessionRecord record = this->record();
+  int64_t journal_bytes = 0;
+  absl::StatusOr<std::unique_ptr<Hot>> hot = ReadHot(record, journal_bytes);
+  std::string good_snapshot;
+  if (absl::IsDataLoss(hot.status())) good_snapshot = FindGoodSnapshot(record);
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (deleted_ || !hot.ok()) {
+      place_ = Place::kCold;
+      absl::Status status = deleted_ ? CheckAlive() : hot.status();
+      observer_->OnLoadFailed(model_name_, absl::IsDataLoss(status) ? "damaged"
+                                           : absl::IsFailedPrecondition(status)
+                                               ? "incompatible"
+                                               : "unavailable");
+      if (absl::IsDataLoss(status)) {
+        Quarantine(status, good_snapshot, after);
+        status = CheckWhole();
+      }
+      AnswerWaiters(status, after);
+    } else {
+      hot_ = *std::move(hot);
+      hot_->reservation = std::move(reservation);
+      Replay& replay = *hot_->replay;
+      replay.start = start;
+      replay.position = hot_->state->position();
+      replay.report.tier =
+          replay.records.empty() ? StateTier::kCold : StateTier::kReplayed;
+      ++run_;
+      chained_ = false;
+      stalled_ = false;
+      planned_ = false;
+      next_seq_ = replay.next_seq;
+      durable_seq_ = next_seq_;
+      journal_bytes_ = journal_bytes;
+      CountTokens();
+      // What waited when the snapshot was taken is computed first.
+      const bool whole = hot_->input.idle() && settled();
+      if (replay.records.empty() && whole)
+        FinishReplay(absl::OkStatus(), after);
+      after.wake = true;
+    }
+  }
+  Do(after);
+}
+
+void Session::FailLoad(const absl::Status& status) {
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    place_ = Place::kCold;
+    AnswerWaiters(status, after);
+  }
+  Do(after);
+}
+
+bool Session::AdvanceReplay(Afterwards& after) {
+  Replay& replay = *hot_->replay;
+  if (hot_->history.next_offset() != replay.offset) {
+    FinishReplay(Damaged(absl::StrCat("replaying gave offset ",
+                                      hot_->history.next_offset(), ", wanted ",
+                                      replay.offset)),
+                 after);
+    return false;
+  }
+  if (replay.records.empty()) {
+    FinishReplay(absl::OkStatus(), after);
+    return false;
+  }
+  stalled_ = false;
+  JournalRecord record = std::move(replay.records.front());
+  replay.records.pop_front();
+  replay.offset = record.end_offset;
+  if (const auto* input = std::get_if<InputRecord>(&record.body)) {
+    AbandonSuspended(after);
+    Accept(*input);
+    return true;
+  }
+  const auto* ask = std::get_if<AskRecord>(&record.body);
+  if (ask == nullptr) {
+    FinishReplay(Damaged("the journal has tokens that nothing asked for"),
+                 after);
+    return false;
+  }
+  AbandonSuspended(after);
+  ReplayedTask replayed;
+  while (!replay.records.empty() && !replayed.end.has_value()) {
+    auto* said = std::get_if<SaidRecord>(&replay.records.front().body);
+    if (said == nullptr) break;
+    std::move(said->tokens.begin(), said->tokens.end(),
+              std::back_inserter(replayed.said));
+    replayed.end = std::move(said->end);
+    replay.offset = replay.records.front().end_offset;
+    replay.records.pop_front();
+  }
+  absl::StatusOr<SessionHost::Replayed> made =
+      host_->Replay(*this, *ask, std::move(replayed));
+  if (!made.ok()) {
+    FinishReplay(made.status(), after);
+    return false;
+  }
+  made->task->SetPrompt({.bytes = ask->prompt,
+                         .role = ask->prompt_role,
+                         .asks = ask->begins_reply});
+  if (!made->kept.request_id.empty()) hot_->kept = std::move(made->kept);
+  tasks_.push_back(std::move(made->task));
+  return true;
+}
+
+void Session::FinishReplay(const absl::Status& status, Afterwards& after) {
+  Replay& replay = *hot_->replay;
+  if (!status.ok()) {
+    std::string good;
+    const absl::Status failed = status;
+    tasks_.clear();
+    owed_ = nullptr;
+    asking_ = Asking::kNo;
+    hot_.reset();
+    place_ = Place::kCold;
+    absl::Status told = failed;
+    if (absl::IsDataLoss(failed)) {
+      Quarantine(failed,
+                 record_.ring.empty() ? "" : SnapshotName(record_.ring.back()),
+                 after);
+      told = CheckWhole();
+    }
+    AnswerWaiters(told, after);
+    return;
+  }
+  LoadReport report = replay.report;
+  CountTokens();
+  report.replayed_tokens = reach_.position - replay.position;
+  report.load_time = clock_->Monotonic() - replay.start;
+  const int64_t offset = hot_->history.next_offset();
+  reach_.durable_offset = offset;
+  reach_.journaled_offset = offset;
+  hot_->replay.reset();
+  place_ = Place::kHot;
+  if (record_.arithmetic_level.empty()) {
+    record_.arithmetic_level = model_->model->arithmetic_level();
+  }
+  observer_->OnSessionLoaded(model_name_, report);
+  AnswerWaiters(report, after);
+  Tell(SessionEvent::Kind::kLoaded, "", after);
+  if (hot_->suspended != nullptr) {
+    const bool goes_on = hot_->suspended->unattended();
+    const bool may_come_back = hot_->kept.task.lock() != nullptr;
+    if (goes_on || !may_come_back) ResumeSuspended(!goes_on, after);
+  }
+  after.wake = true;
+}
+
+void Session::ResumeSuspended(bool cancel, Afterwards& after) {
+  if (hot_->suspended == nullptr) return;
+  std::shared_ptr<Task> task = std::move(hot_->suspended);
+  hot_->suspended = nullptr;
+  task->Resume();
+  if (cancel) {
+    task->Cancel();
+    owed_ = task.get();  // nobody waits for it
+  }
+  task->SetLane(shared_from_this());
+  asking_ = Asking::kYes;
+  tasks_.insert(tasks_.begin(), task);
+  if (!cancel) host_->OnTaskResumed(task);
+  after.wake = true;
+}
+
+void Session::ResumeGeneration(const std::string& request_id) {
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (hot_ != nullptr && hot_->suspended != nullptr && Keeps(request_id)) {
+      ResumeSuspended(/*cancel=*/false, after);
+    }
+  }
+  Do(after);
+}
+
+// -- Leaving -----------------------------------------------------------------
+
+Session::Encoded Session::EncodeBeside() const {
+  Encoded encoded;
+  hot_->history.Encode(encoded.history);
+  hot_->input.Encode(encoded.input);
+  // One that still waits for its turn is made again from the journal.
+  if (!hot_->kept.request_id.empty() && hot_->kept.reply->finished()) {
+    EncodeKeptReply(hot_->kept, encoded.reply);
+  }
+  encoded.whole = hot_->input.idle() && (settled() || stalled_);
+  if (encoded.whole) encoded.pending = std::string(hot_->input.bytes());
+  encoded.snapshot = {.next_seq = next_seq_,
+                      .offset = hot_->history.next_offset(),
+                      .position = reach_.position,
+                      .pending_tokens = reach_.tail_tokens,
+                      .pending_bytes = encoded.whole ? hot_->input.size() : 0,
+                      .history_digest = hot_->history.Digest(),
+                      .model_fingerprint = model_->model->fingerprint(),
+                      .create_time = clock_->Now()};
+  return encoded;
+}
+
+std::string Session::EncodeAll(Encoded& encoded) const {
+  std::string state;
+  hot_->state->Encode(state);
+  if (encoded.whole) {
+    encoded.snapshot.state_digest =
+        hot_->state->Digest(model_->model->fingerprint(), encoded.pending);
+  }
+  const SessionSnapshot snapshot{
+      .header = {.model_fingerprint = model_->model->fingerprint(),
+                 .arithmetic_level = model_->model->arithmetic_level(),
+                 .unit = unit(),
+                 .offset = encoded.snapshot.offset,
+                 .position = encoded.snapshot.position},
+      .history = encoded.history,
+      .input = encoded.input,
+      .reply = encoded.reply,
+      .state = state};
+  std::string contents = EncodeSnapshot(snapshot);
+  encoded.snapshot.stored_bytes = static_cast<int64_t>(contents.size());
+  return contents;
+}
+
+bool Session::TryLeave() {
+  Encoded encoded;
+  bool stores = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (place_ != Place::kHot || holds_ > 0 || record_.pinned || deleted_ ||
+        snapshot_wanted_ || InUse()) {
+      return false;
+    }
+    place_ = Place::kLeaving;
+    leased_ = true;
+    // One that was cut off is replayed again instead.
+    stores = hot_->suspended == nullptr && next_seq_ != record_.replay_seq;
+    if (stores) encoded = EncodeBeside();
+  }
+  const absl::Time start = clock_->Now();
+  absl::Status stored;
+  if (stores) {
+    const std::string contents = EncodeAll(encoded);
+    stored = StoreEncoded(contents, encoded, /*name=*/"", {});
+  }
+  Afterwards after;
+  bool left = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (place_ == Place::kLeaving) place_ = Place::kHot;
+    EndLease(after);
+    if (place_ == Place::kHot && hot_ != nullptr) {
+      if (!stored.ok() || !waiters_.empty() || deleted_) {
+        AnswerWaiters(LoadReport{}, after);
+        after.idle = false;
+        after.wake = true;
+      } else {
+        DropHot();
+        left = true;
+        Tell(SessionEvent::Kind::kEvicted, "", after);
+        observer_->OnSessionEvicted(model_name_, clock_->Now() - start);
+      }
+    }
+    if (left) after.idle = false;
+  }
+  Do(after);
+  return left;
+}
+
+void Session::DropHot() {
+  reach_.absorbed_offset = AbsorbedOffset();
+  reach_.next_offset = NextOffset();
+  reach_.pending_bytes = hot_->input.idle() ? hot_->input.size() : 0;
+  hot_.reset();
+  place_ = Place::kCold;
+  ++run_;
+  chained_ = false;
+}
+
+absl::Status Session::StoreEncoded(const std::string& contents,
+                                   Encoded& encoded, const std::string& name,
+                                   const Remembering& remember) {
+  MNEME_RETURN_IF_ERROR(CheckQuota(contents.size(), !name.empty()));
+  MNEME_ASSIGN_OR_RETURN(encoded.snapshot.blob, store_->WriteBlob(contents));
+  encoded.snapshot.name = name;
+  return Await([&](SessionStore::Done done) {
+    absl::MutexLock lock(&mutex_);
+    AddSnapshot(
+        encoded.snapshot,
+        remember == nullptr ? absl::nullopt : remember(encoded.snapshot),
+        std::move(done));
+  });
+}
+
+void Session::StoreSnapshot() {
+  Encoded encoded;
+  uint64_t run = 0;
+  bool busy = false;
+  {
+    auto readable = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return deleted_ || place_ != Place::kHot ||
+             (!leased_ && (settled() || stalled_));
+    };
+    absl::MutexLock lock(&mutex_);
+    ++readers_waiting_;
+    mutex_.Await(absl::Condition(&readable));
+    --readers_waiting_;
+    if (deleted_ || place_ != Place::kHot || asking_ != Asking::kNo ||
+        hot_->suspended != nullptr || next_seq_ == record_.replay_seq) {
+      snapshot_wanted_ = false;
+      busy = true;
+    } else {
+      leased_ = true;
+      encoded = EncodeBeside();
+      run = run_;
+    }
+  }
+  if (busy) {
+    host_->Wake(shared_from_this());  // its lane made way
+    return;
+  }
+  const std::string contents = EncodeAll(encoded);
+  EndQuiet();  // it may go on while this is written
+  const absl::StatusOr<uint64_t> blob = store_->WriteBlob(contents);
+  absl::Status stored = blob.status();
+  if (blob.ok()) {
+    encoded.snapshot.blob = *blob;
+    bool outdated = false;
+    stored = Await([&](SessionStore::Done done) {
+      {
+        absl::MutexLock lock(&mutex_);
+        outdated = deleted_ || run != run_ || place_ != Place::kHot;
+        if (!outdated) {
+          AddSnapshot(encoded.snapshot, absl::nullopt, std::move(done));
+          return;
+        }
+      }
+      done(absl::OkStatus());
+    });
+    if (outdated) store_->DropBlob(*blob);
+  }
+  if (!stored.ok()) {
+    LogWarning("session ", id(), ": no snapshot: ", stored.ToString());
+  } else {
+    observer_->OnSnapshot(model_name_, encoded.snapshot.position);
+  }
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    snapshot_wanted_ = false;
+    after.wake = hot_ != nullptr;
+  }
+  Do(after);
+}
+
+}  // namespace mneme
