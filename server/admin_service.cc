@@ -74,19 +74,22 @@ v1::Budget AdminService::DescribeBudget() const {
   int64_t weight_bytes = 0;
   int64_t scratch_bytes = 0;
   int64_t session_bytes = 0;  // of the largest model
-  int64_t sessions = 0;
   for (const ModelInfo& model : context_.engine->ListModels()) {
     weight_bytes += model.weight_bytes;
     scratch_bytes += model.scratch_bytes;
     session_bytes =
         std::max(session_bytes, model.state_bytes + model.index_bytes);
-    sessions += model.sessions;
+  }
+  int64_t hot_sessions = 0;
+  for (const EngineStats::ModelStats& model : stats.models) {
+    hot_sessions += model.hot_sessions;
   }
   budget.set_weight_bytes(weight_bytes);
   budget.set_scratch_bytes(scratch_bytes);
-  budget.set_constant_bytes(node_->transport_bytes);
+  budget.set_index_bytes(stats.index_bytes);
+  budget.set_constant_bytes(node_->transport_bytes + stats.store_memory_bytes);
   budget.set_resident_bytes(ResidentBytes());
-  budget.set_hot_sessions(sessions);
+  budget.set_hot_sessions(hot_sessions);
   if (session_bytes > 0) {
     budget.set_hot_sessions_limit(stats.session_memory_limit_bytes /
                                   session_bytes);
@@ -105,7 +108,7 @@ v1::Node AdminService::Describe() const {
   *node.mutable_start_time() = ToTimestamp(node_->start_time);
   node.set_open_streams(context_.pump->streams());
   *node.mutable_budget() = DescribeBudget();
-  node.set_sessions(node.budget().hot_sessions());
+  node.set_sessions(stats.sessions);
   for (const ModelInfo& model : context_.engine->ListModels()) {
     if (model.state == ModelState::kLoaded) {
       node.add_models(ModelName(model.name));
@@ -198,11 +201,24 @@ grpc::ServerUnaryReactor* AdminService::SetBudget(
     v1::Budget* reply) {
   return AnswerOnce(
       call, context_, "mneme.v1.Admin/SetBudget", "", *request, reply,
-      [&](v1::Budget* out, const auto& done) {
-        const absl::Status status =
-            context_.engine->SetSessionMemory(request->session_memory_bytes());
-        if (status.ok()) *out = DescribeBudget();
-        done(status);
+      [&](v1::Budget* out, const RequestIdTable::Done& done) {
+        // Sessions that have to leave are stored first, which takes time.
+        const absl::StatusOr<v1::Operation> started =
+            context_.operations->Start(
+                "mneme.v1.Admin.SetBudget", NodeName(*node_),
+                [this, out, done, bytes = request->session_memory_bytes()](
+                    const std::function<bool()>& /*cancelled*/,
+                    std::unique_ptr<google::protobuf::Message>& response) {
+                  const absl::Status status =
+                      context_.engine->SetSessionMemory(bytes);
+                  if (status.ok()) {
+                    *out = DescribeBudget();
+                    response = std::make_unique<v1::Budget>(*out);
+                  }
+                  done(status);
+                  return status;
+                });
+        if (!started.ok()) done(started.status());
       });
 }
 

@@ -51,29 +51,6 @@ grpc::ServerUnaryReactor* AnswerOnce(grpc::CallbackServerContext* call,
   return reactor;
 }
 
-inline grpc::ServerUnaryReactor* RefuseUnary(grpc::CallbackServerContext* call,
-                                             const ServiceContext& context,
-                                             const char* method) {
-  return Answer(call, context, method, "",
-                [method] { return UnsupportedMethod(method); });
-}
-
-// `Reactor` is a gRPC server reactor of a streaming method.
-template <typename Reactor>
-class RefusedStream final : public Reactor {
- public:
-  explicit RefusedStream(const grpc::Status& status) { this->Finish(status); }
-  void OnDone() override { delete this; }
-};
-
-template <typename Reactor>
-Reactor* RefuseStream(const ServiceContext& context, const char* method) {
-  CountedRpc rpc(context.metrics, context.clock, method);
-  const grpc::Status status = ToGrpcStatus(UnsupportedMethod(method));
-  rpc.End(status.error_code());
-  return new RefusedStream<Reactor>(status);
-}
-
 }  // namespace mneme::server
 
 #endif  // MNEME_SERVER_ANSWER_H_

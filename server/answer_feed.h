@@ -19,7 +19,7 @@ class AnswerFeed {
   explicit AnswerFeed(const ServiceContext& context) : context_(context) {}
 
   // Starts a generation, or attaches to one. `listener` outlives it.
-  // REQUIRES: none runs.
+  // REQUIRES: none runs, and the session is held.
   absl::Status Begin(const GenerateOptions& options, StreamListener* listener);
   bool running() const { return stream_ != nullptr; }
 

@@ -10,8 +10,9 @@
 namespace mneme::server {
 namespace {
 
-// Bytes or tokens that are absorbed before an ack says so, unless all are or
-// the client asks: a fraction of the credit, so that it never runs dry.
+// Bytes or tokens that are absorbed or durable before an ack says so, unless
+// all are or the client asks: a fraction of the credit, so that it never runs
+// dry.
 constexpr int64_t kAckEvery = 4 << 10;
 constexpr absl::Duration kThrottleDelay = absl::Milliseconds(200);
 
@@ -31,8 +32,11 @@ absl::Status AppendFeed::Open(const AppendOptions& options,
   const absl::StatusOr<SessionInfo> info =
       context_.engine->GetSession(session_);
   if (info.ok()) model_ = info->model;  // else the stream's status will tell
-  taken_end_ = stream_->opened().next_offset;
-  acked_offset_ = stream_->opened().absorbed_offset;
+  const AppendOpened& opened = stream_->opened();
+  taken_end_ = opened.next_offset;
+  durable_ = opened.durability == Durability::kSynced;
+  acked_absorbed_ = opened.absorbed_offset;
+  acked_durable_ = opened.durable_offset;
   return absl::OkStatus();
 }
 
@@ -97,24 +101,33 @@ bool AppendFeed::FillThrottle(v1::Throttle* throttle) {
   return true;
 }
 
+bool AppendFeed::IsSettled(const AppendProgress& progress) const {
+  return progress.idle && (!durable_ || progress.durable_offset >= taken_end_);
+}
+
 bool AppendFeed::FillAck(bool last, v1::AppendResponse::Ack* ack) {
   const AppendProgress progress = stream_->progress();
   const bool flushed =
       flush_offset_.has_value() &&
-      (progress.idle || progress.absorbed_offset >= *flush_offset_);
+      (progress.idle || progress.absorbed_offset >= *flush_offset_) &&
+      (!durable_ || progress.durable_offset >= *flush_offset_);
   // What a generation wrote meanwhile is not this stream's to hear of: it would
   // take it for its own.
   const int64_t absorbed = std::min(progress.absorbed_offset, taken_end_);
-  const int64_t news = absorbed - acked_offset_;
-  const bool news_enough = news >= kAckEvery || (news > 0 && progress.idle);
+  const int64_t durable = std::min(progress.durable_offset, taken_end_);
+  const int64_t news =
+      std::max(absorbed - acked_absorbed_, durable - acked_durable_);
+  const bool news_enough =
+      news >= kAckEvery || (news > 0 && IsSettled(progress));
   if (!last && !flushed && !duplicate_ && !news_enough) return false;
-  ack->set_durable_offset(0);
+  ack->set_durable_offset(durable);
   ack->set_absorbed_offset(absorbed);
   ack->set_position(progress.position);
   ack->set_tokens(progress.tokens);
   ack->set_verified(verified_);
   ack->set_duplicate(duplicate_);
-  acked_offset_ = std::max(acked_offset_, absorbed);
+  acked_absorbed_ = std::max(acked_absorbed_, absorbed);
+  acked_durable_ = std::max(acked_durable_, durable);
   if (flushed) flush_offset_.reset();
   duplicate_ = false;
   verified_ = true;

@@ -20,7 +20,8 @@ class AppendFeed {
  public:
   explicit AppendFeed(const ServiceContext& context) : context_(context) {}
 
-  // Becomes the session's writer. `listener` outlives it.
+  // Becomes the session's writer. `listener` outlives it. REQUIRES: the session
+  // is held.
   absl::Status Open(const AppendOptions& options, StreamListener* listener);
   // Before its reactor says the final status: the session is free then.
   void Close() { stream_.reset(); }
@@ -30,7 +31,7 @@ class AppendFeed {
 
   // Takes the segment out of a message. REQUIRES: none waits.
   absl::Status Take(v1::AppendRequest::Segment* segment);
-  // An ack is due once all that was taken is absorbed.
+  // An ack is due once all that was taken is settled.
   void Flush() { flush_offset_ = taken_end_; }
 
   // Offers the segment that waits, if one does; not OK if the session refuses
@@ -39,8 +40,8 @@ class AppendFeed {
   bool waiting() const { return segment_.has_value(); }
   // Whether the session has room for another segment.
   bool writable();
-  // Everything that was taken is absorbed.
-  bool idle() const { return stream_->progress().idle; }
+  // Everything that was taken is absorbed, and durable where the session is.
+  bool settled() const { return IsSettled(stream_->progress()); }
 
   // What is to be said, if anything; each is said once.
   bool FillThrottle(v1::Throttle* throttle);
@@ -49,6 +50,7 @@ class AppendFeed {
 
  private:
   void NoteStall();
+  bool IsSettled(const AppendProgress& progress) const;
 
   const ServiceContext context_;
   std::string session_;  // id
@@ -62,7 +64,9 @@ class AppendFeed {
   bool duplicate_ = false;      // since the last ack
   bool verified_ = true;        // likewise
   absl::optional<int64_t> flush_offset_;
-  int64_t acked_offset_ = 0;
+  bool durable_ = false;  // whether the session is
+  int64_t acked_absorbed_ = 0;
+  int64_t acked_durable_ = 0;
 };
 
 }  // namespace mneme::server

@@ -17,10 +17,18 @@ AppendReactor::AppendReactor(const ServiceContext& context)
 
 absl::Status AppendReactor::Open(v1::AppendRequest* request) {
   const v1::AppendRequest::Open& open = request->open();
-  MNEME_ASSIGN_OR_RETURN(const AppendOptions options, FromProto(open));
+  MNEME_ASSIGN_OR_RETURN(options_, FromProto(open));
   session_ = open.session();
-  MNEME_RETURN_IF_ERROR(feed_.Open(options, this));
-  if (open.resume()) {
+  resumes_ = open.resume();
+  Load(options_.session, options_.uid);
+  return absl::OkStatus();
+}
+
+absl::Status AppendReactor::Begin(std::shared_ptr<SessionHold> hold) {
+  options_.hold = std::move(hold);
+  MNEME_RETURN_IF_ERROR(feed_.Open(options_, this));
+  options_.hold.reset();  // the stream has it
+  if (resumes_) {
     context_.metrics->OnStreamResumed(feed_.model(), ResumeKind::kAppend);
   }
   opened_due_ = true;
@@ -45,7 +53,7 @@ absl::Status AppendReactor::HandOn() {
   MNEME_RETURN_IF_ERROR(feed_.Offer());
   const bool ended = input_ended() && !feed_.waiting();
   if (ended || pump()->draining()) {
-    if (!feed_.idle()) return absl::OkStatus();
+    if (!feed_.settled()) return absl::OkStatus();
     last_ack_due_ = true;
     EndAfterLast(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
   } else if (readable() && !feed_.waiting() && feed_.writable()) {

@@ -2,6 +2,8 @@
 #ifndef MNEME_SERVER_APPEND_REACTOR_H_
 #define MNEME_SERVER_APPEND_REACTOR_H_
 
+#include <memory>
+
 #include "mneme/v1/memory.pb.h"
 #include "server/append_feed.h"
 #include "server/bidi_call.h"
@@ -18,6 +20,8 @@ class AppendReactor final
  private:
   absl::Status Open(v1::AppendRequest* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Begin(std::shared_ptr<SessionHold> hold) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Take(v1::AppendRequest* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandOn() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -28,6 +32,8 @@ class AppendReactor final
   void CountEnd(absl::Duration elapsed) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  AppendOptions options_ ABSL_GUARDED_BY(mu_);
+  bool resumes_ ABSL_GUARDED_BY(mu_) = false;
   AppendFeed feed_ ABSL_GUARDED_BY(mu_);
   bool opened_due_ ABSL_GUARDED_BY(mu_) = false;
   bool last_ack_due_ ABSL_GUARDED_BY(mu_) = false;

@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,8 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+#include "server/later.h"
 #include "server/service_context.h"
 #include "server/status.h"
 #include "server/stream_pump.h"
@@ -51,17 +54,21 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
 
   // The parts of a call. An error ends it, and is told of session_.
 
-  // The first message; it has `open`. Sets session_.
+  // The first message; it has `open`. Sets session_ and calls Load.
   virtual absl::Status Open(Request* request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+  // The session is in memory, for as long as `hold` lives: opens the engine's
+  // stream.
+  virtual absl::Status Begin(std::shared_ptr<SessionHold> hold)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // Any later message; it has no `open`.
   virtual absl::Status Take(Request* request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
-  // Once opened and until ended: offers what waits, and either asks for more
+  // Once begun and until ended: offers what waits, and either asks for more
   // by Read or, when the input ended or the daemon drains, ends the call.
   virtual absl::Status HandOn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // Fills `response`, which is empty, with what is to be said; false if that
-  // is nothing. Once opened and until ended.
+  // is nothing. Once begun and until ended.
   virtual bool Fill(Response* response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // Gives up the engine's streams. May be called again.
   virtual void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
@@ -69,6 +76,12 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
   virtual void CountCancel() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   virtual void CountEnd(absl::Duration elapsed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+
+  // Brings the session into memory. Until it is there nothing is read.
+  void Load(const std::string& id, const std::string& uid)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    context_.engine->Load(id, uid, load_.Await(this));
+  }
 
   // Reads the next message. REQUIRES: readable().
   void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -91,6 +104,11 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
 
  private:
   absl::Status TakeMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status TakeLoad() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CloseAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    load_.GiveUp();
+    Close();
+  }
   void EndOnError(const absl::Status& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (!status.ok()) End(ToGrpcStatus(status, session_));
@@ -98,6 +116,8 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
 
   CountedRpc rpc_;
   bool opened_ ABSL_GUARDED_BY(mu_) = false;
+  Later<std::shared_ptr<SessionHold>> load_ ABSL_GUARDED_BY(mu_);
+  bool begun_ ABSL_GUARDED_BY(mu_) = false;
   Request request_ ABSL_GUARDED_BY(mu_);  // being read
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool input_ended_ ABSL_GUARDED_BY(mu_) = false;
@@ -142,6 +162,17 @@ absl::Status BidiCall<Request, Response>::TakeMessage() {
 }
 
 template <typename Request, typename Response>
+absl::Status BidiCall<Request, Response>::TakeLoad() {
+  absl::optional<absl::StatusOr<std::shared_ptr<SessionHold>>> loaded =
+      load_.Take();
+  if (!loaded.has_value()) return absl::OkStatus();
+  MNEME_ASSIGN_OR_RETURN(std::shared_ptr<SessionHold> hold, *std::move(loaded));
+  MNEME_RETURN_IF_ERROR(Begin(std::move(hold)));
+  begun_ = true;
+  return absl::OkStatus();
+}
+
+template <typename Request, typename Response>
 void BidiCall<Request, Response>::OnWriteDone(bool ok) {
   {
     absl::MutexLock lock(&mu_);
@@ -163,7 +194,7 @@ void BidiCall<Request, Response>::OnCancel() {
     CountCancel();
     outcome_ = grpc::Status::CANCELLED;
     last_due_ = false;
-    Close();
+    CloseAll();
   }
   Advance();
 }
@@ -180,15 +211,16 @@ void BidiCall<Request, Response>::Advance() {
   {
     absl::MutexLock lock(&mu_);
     if (finished_) return;
+    if (!outcome_.has_value() && load_.pending()) EndOnError(TakeLoad());
     if (!outcome_.has_value()) {
-      if (opened_) {
+      if (begun_) {
         EndOnError(HandOn());
       } else if (pump()->draining()) {
         End(ToGrpcStatus(DrainingError()));
       }
     }
     if (writing_) return;
-    if (opened_ && (!outcome_.has_value() || last_due_)) {
+    if (begun_ && (!outcome_.has_value() || last_due_)) {
       response_.Clear();
       if (Fill(&response_)) {
         writing_ = true;
@@ -198,7 +230,7 @@ void BidiCall<Request, Response>::Advance() {
     }
     if (!outcome_.has_value()) return;
     finished_ = true;
-    Close();
+    CloseAll();
     status = *outcome_;
     CountEnd(rpc_.End(status.error_code()));
   }
@@ -215,7 +247,7 @@ template <typename Request, typename Response>
 void BidiCall<Request, Response>::End(grpc::Status status) {
   if (outcome_.has_value()) return;
   outcome_ = std::move(status);
-  Close();  // the session need not wait for a write
+  CloseAll();  // the session need not wait for a write
 }
 
 template <typename Request, typename Response>

@@ -5,7 +5,10 @@
 // so that both forms are checked alike.
 #include "server/config.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <sstream>
 #include <utility>
@@ -41,6 +44,8 @@ namespace mneme::server {
 namespace {
 
 constexpr int64_t kMaxThreads = 1024;
+constexpr int64_t kMaxSnapshotInterval = int64_t{1} << 40;
+constexpr int64_t kMaxSnapshotsKept = 1024;
 constexpr double kMaxDrainSeconds = 86400;
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 constexpr char kNone[] = "none";
@@ -53,9 +58,55 @@ constexpr toml::format_flags kFormat =
 
 // The keys of a file, with the types of their values.
 constexpr char kModels[] = "models";
-constexpr const char* kKeys[] = {
-    "admin_listen",   "data_dir", "drain_timeout", "ephemeral",      "listen",
-    "metrics_listen", kModels,    "model_root",    "session_memory", "threads"};
+constexpr const char* kKeys[] = {"admin_listen",
+                                 "data_dir",
+                                 "drain_timeout",
+                                 "ephemeral",
+                                 "listen",
+                                 "metrics_listen",
+                                 kModels,
+                                 "model_root",
+                                 "salvage",
+                                 "session_memory",
+                                 "session_store_size",
+                                 "snapshot_interval",
+                                 "snapshots_kept",
+                                 "store_size",
+                                 "threads"};
+
+// Settings that are sizes, and those that are counts of at least 1.
+struct SizeSetting {
+  const char* key;
+  const char* flag;
+  std::optional<std::string> Flags::*given;
+  int64_t Config::*value;
+};
+constexpr SizeSetting kSizes[] = {
+    {"session_memory", "--session-memory", &Flags::session_memory,
+     &Config::session_memory_bytes},
+    {"store_size", "--store-size", &Flags::store_size, &Config::store_bytes},
+    {"session_store_size", "--session-store-size", &Flags::session_store_size,
+     &Config::session_store_bytes}};
+struct CountSetting {
+  const char* key;
+  const char* flag;
+  int64_t most;
+  std::optional<std::string> Flags::*given;
+  int64_t Config::*value;
+};
+constexpr CountSetting kCounts[] = {
+    {"snapshot_interval", "--snapshot-interval", kMaxSnapshotInterval,
+     &Flags::snapshot_interval, &Config::snapshot_interval_tokens},
+    {"snapshots_kept", "--snapshots-kept", kMaxSnapshotsKept,
+     &Flags::snapshots_kept, &Config::snapshots_kept}};
+struct SwitchSetting {
+  const char* key;
+  std::optional<bool> Flags::*given;
+  bool Config::*value;
+};
+constexpr SwitchSetting kSwitches[] = {
+    {"ephemeral", &Flags::ephemeral, &Config::ephemeral},
+    {"salvage", &Flags::salvage, &Config::salvage}};
 
 // How many characters have to be changed, put in or left out.
 size_t EditDistance(const std::string& a, const std::string& b) {
@@ -114,21 +165,31 @@ class Setter {
     }
     config_->metrics_listen = value;
   }
-  void DataDir(const std::string& where) {
-    Wrong(where,
-          "this build keeps sessions in memory only and has nothing to put "
-          "there");
+  void DataDir(const std::string& where, const std::string& value) {
+    if (value.empty()) Wrong(where, "found \"\", wanted a directory");
+    config_->data_dir = value;
   }
   void ModelRoot(const std::string& where, const std::string& value) {
     if (value.empty()) Wrong(where, "found \"\", wanted a directory");
     config_->model_root = value;
   }
-  void SessionMemory(const std::string& where, const std::string& value) {
+  void Size(const std::string& where, const SizeSetting& setting,
+            const std::string& value) {
     const absl::StatusOr<int64_t> bytes = ParseSize(value);
     if (bytes.ok()) {
-      config_->session_memory_bytes = *bytes;
+      config_->*setting.value = *bytes;
     } else {
       Wrong(where, std::string(bytes.status().message()));
+    }
+  }
+  void Count(const std::string& where, const CountSetting& setting,
+             const std::string& text) {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(text, &value) && value >= 1 && value <= setting.most) {
+      config_->*setting.value = value;
+    } else {
+      Wrong(where,
+            absl::StrCat("found ", text, ", wanted 1 to ", setting.most));
     }
   }
   void Threads(const std::string& where, int64_t value) {
@@ -143,7 +204,9 @@ class Setter {
     if (absl::SimpleAtoi(text, &value)) return Threads(where, value);
     OutOfRange(where, text, kMaxThreads);
   }
-  void Ephemeral(bool value) { config_->ephemeral = value; }
+  void Switch(const SwitchSetting& setting, bool value) {
+    config_->*setting.value = value;
+  }
   void DrainTimeout(const std::string& where, double seconds) {
     if (seconds >= 0 && seconds <= kMaxDrainSeconds) {
       config_->drain_timeout = absl::Seconds(seconds);
@@ -256,16 +319,43 @@ class FileReader {
     } else if (key == "drain_timeout") {
       if (!value.is_number()) return WrongType(where, value, "seconds");
       setter_->DrainTimeout(where, value.value<double>().value_or(-1));
-    } else if (key == "ephemeral") {
-      const std::optional<bool> on = value.value_exact<bool>();
-      if (!on.has_value()) return WrongType(where, value, "true or false");
-      setter_->Ephemeral(*on);
-    } else if (key == "session_memory" && value.is_integer()) {
-      setter_->SessionMemory(where,
-                             absl::StrCat(*value.value_exact<int64_t>()));
-    } else {
+    } else if (!ReadNumberOrSwitch(key, where, value)) {
       ReadText(key, where, value);
     }
+  }
+
+  // False if it is a setting of another kind.
+  bool ReadNumberOrSwitch(const std::string& key, const std::string& where,
+                          const toml::node& value) {
+    for (const SwitchSetting& setting : kSwitches) {
+      if (key != setting.key) continue;
+      const std::optional<bool> on = value.value_exact<bool>();
+      if (on.has_value()) {
+        setter_->Switch(setting, *on);
+      } else {
+        WrongType(where, value, "true or false");
+      }
+      return true;
+    }
+    for (const CountSetting& setting : kCounts) {
+      if (key != setting.key) continue;
+      const std::optional<int64_t> count = value.value_exact<int64_t>();
+      if (count.has_value()) {
+        setter_->Count(where, setting, absl::StrCat(*count));
+      } else {
+        WrongType(where, value, "an integer");
+      }
+      return true;
+    }
+    for (const SizeSetting& setting : kSizes) {
+      if (key != setting.key) continue;
+      const std::optional<int64_t> bytes = value.value_exact<int64_t>();
+      const std::optional<std::string> text =
+          bytes.has_value() ? absl::StrCat(*bytes) : Text(where, value);
+      if (text.has_value()) setter_->Size(where, setting, *text);
+      return true;
+    }
+    return false;
   }
 
   void ReadText(const std::string& key, const std::string& where,
@@ -290,9 +380,8 @@ class FileReader {
     if (key == "listen") setter_->Listen(where, *text);
     if (key == "metrics_listen") setter_->MetricsListen(where, *text);
     if (key == "admin_listen") setter_->AdminListen(where, *text);
-    if (key == "data_dir") setter_->DataDir(where);
+    if (key == "data_dir") setter_->DataDir(where, *text);
     if (key == "model_root") setter_->ModelRoot(where, *text);
-    if (key == "session_memory") setter_->SessionMemory(where, *text);
   }
 
   void UnknownKey(const std::string& key, const std::string& where) {
@@ -371,17 +460,27 @@ void LayFlags(const Flags& flags, Setter* setter) {
   if (flags.admin_listen.has_value()) {
     setter->AdminListen("--admin-listen", *flags.admin_listen);
   }
-  if (flags.data_dir.has_value()) setter->DataDir("--data-dir");
+  if (flags.data_dir.has_value()) {
+    setter->DataDir("--data-dir", *flags.data_dir);
+  }
   if (flags.model_root.has_value()) {
     setter->ModelRoot("--model-root", *flags.model_root);
   }
-  if (flags.session_memory.has_value()) {
-    setter->SessionMemory("--session-memory", *flags.session_memory);
+  for (const SizeSetting& setting : kSizes) {
+    const std::optional<std::string>& given = flags.*setting.given;
+    if (given.has_value()) setter->Size(setting.flag, setting, *given);
+  }
+  for (const CountSetting& setting : kCounts) {
+    const std::optional<std::string>& given = flags.*setting.given;
+    if (given.has_value()) setter->Count(setting.flag, setting, *given);
+  }
+  for (const SwitchSetting& setting : kSwitches) {
+    const std::optional<bool>& given = flags.*setting.given;
+    if (given.has_value()) setter->Switch(setting, *given);
   }
   if (flags.threads.has_value()) {
     setter->ThreadsText("--threads", *flags.threads);
   }
-  if (flags.ephemeral.has_value()) setter->Ephemeral(*flags.ephemeral);
   if (flags.drain_timeout.has_value()) {
     setter->DrainTimeoutText("--drain-timeout", *flags.drain_timeout);
   }
@@ -422,12 +521,18 @@ toml::table ToTable(const Config& config) {
       {"admin_listen", OrNone(config.admin_listen)},
       {"threads", int64_t{config.threads}},
       {"ephemeral", config.ephemeral},
+      {"salvage", config.salvage},
       {"drain_timeout", absl::ToDoubleSeconds(config.drain_timeout)}};
   if (!config.model_root.empty()) {
     table.insert("model_root", config.model_root);
   }
-  if (config.session_memory_bytes > 0) {
-    table.insert("session_memory", config.session_memory_bytes);
+  if (!config.data_dir.empty()) table.insert("data_dir", config.data_dir);
+  for (const SizeSetting& setting : kSizes) {
+    const int64_t bytes = config.*setting.value;
+    if (bytes > 0) table.insert(setting.key, bytes);
+  }
+  for (const CountSetting& setting : kCounts) {
+    table.insert(setting.key, config.*setting.value);
   }
   for (const ModelSetting& setting : kModelSettings) {
     const auto found = config.model_settings.find(setting.key);
@@ -512,15 +617,52 @@ absl::StatusOr<Config> ParseConfig(const Flags& flags, const std::string& text,
   return config;
 }
 
-absl::StatusOr<Config> ReadConfig(const Flags& flags) {
-  if (!flags.config.has_value()) return ParseConfig(flags, "", "");
-  const absl::StatusOr<std::string> text =
-      ReadSmallFile(*flags.config, kMaxConfigBytes);
-  if (!text.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--config: ", text.status().message()));
+Surroundings ReadSurroundings() {
+  const auto get = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  return {.state_directory = get("STATE_DIRECTORY"),
+          .xdg_state_home = get("XDG_STATE_HOME"),
+          .home = get("HOME"),
+          .root = geteuid() == 0};
+}
+
+absl::StatusOr<std::string> DefaultDataDir(const Surroundings& surroundings) {
+  // It may name several, with colons between them.
+  const std::string given = surroundings.state_directory.substr(
+      0, surroundings.state_directory.find(':'));
+  if (!given.empty()) return given;
+  if (surroundings.root) return "/var/lib/mneme";
+  // The rule is that other than absolute ones are not meant.
+  if (absl::StartsWith(surroundings.xdg_state_home, "/")) {
+    return surroundings.xdg_state_home + "/mneme";
   }
-  return ParseConfig(flags, *text, *flags.config);
+  if (absl::StartsWith(surroundings.home, "/")) {
+    return surroundings.home + "/.local/state/mneme";
+  }
+  return absl::InvalidArgumentError(
+      "--data-dir: found none, and no HOME where one could be; wanted a "
+      "directory, or --ephemeral");
+}
+
+absl::StatusOr<Config> ReadConfig(const Flags& flags) {
+  std::string text;
+  if (flags.config.has_value()) {
+    absl::StatusOr<std::string> read =
+        ReadSmallFile(*flags.config, kMaxConfigBytes);
+    if (!read.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--config: ", read.status().message()));
+    }
+    text = *std::move(read);
+  }
+  MNEME_ASSIGN_OR_RETURN(Config config,
+                         ParseConfig(flags, text, flags.config.value_or("")));
+  if (config.data_dir.empty() && !config.ephemeral) {
+    MNEME_ASSIGN_OR_RETURN(config.data_dir, DefaultDataDir(ReadSurroundings()));
+  }
+  return config;
 }
 
 std::string ToToml(const Config& config) {

@@ -25,8 +25,13 @@ struct Flags {
   std::optional<std::string> data_dir;
   std::optional<std::string> model_root;
   std::optional<std::string> session_memory;
+  std::optional<std::string> session_store_size;
+  std::optional<std::string> snapshot_interval;  // tokens
+  std::optional<std::string> snapshots_kept;
+  std::optional<std::string> store_size;
   std::optional<std::string> threads;
   std::optional<bool> ephemeral;
+  std::optional<bool> salvage;
   std::optional<std::string> drain_timeout;  // seconds
   std::vector<std::string> models;           // "NAME=DIR" each
   // Keys of models' config.json, see kModelSettings.
@@ -70,18 +75,41 @@ struct Config {
   int threads = 0;                                // 0: one per core
   // Key and value, as JSON has it.
   std::map<std::string, std::string> model_settings;
-  bool ephemeral = false;
+  bool ephemeral = false;           // data_dir is not used then
+  std::string data_dir;             // empty: the default
+  int64_t store_bytes = 0;          // 0: no limit, or the default in memory
+  int64_t session_store_bytes = 0;  // 0: no limit
+  int64_t snapshot_interval_tokens = 8192;
+  int64_t snapshots_kept = 2;
+  bool salvage = false;
   absl::Duration drain_timeout = absl::Seconds(30);
 
   bool operator==(const Config&) const = default;
 };
 
-// Reads the file that the flags name, if they do, and lays the flags over it.
+// What the default of data_dir depends on; empty: not set.
+struct Surroundings {
+  std::string state_directory;  // $STATE_DIRECTORY, of the service manager
+  std::string xdg_state_home;   // $XDG_STATE_HOME
+  std::string home;             // $HOME
+  bool root = false;
+};
+
+// Those of this process.
+Surroundings ReadSurroundings();
+
+// Where sessions are kept if nothing says where. INVALID_ARGUMENT if there is
+// no such place.
+absl::StatusOr<std::string> DefaultDataDir(const Surroundings& surroundings);
+
+// Reads the file that the flags name, if they do, lays the flags over it, and
+// settles data_dir unless sessions are ephemeral.
 // INVALID_ARGUMENT with a line for everything that is wrong, each beginning
 // with its flag or with its place in the file.
 absl::StatusOr<Config> ReadConfig(const Flags& flags);
 
-// As ReadConfig, with the contents of the file; `name` is for messages.
+// As ReadConfig, with the contents of the file, and with data_dir as it is
+// told; `name` is for messages.
 absl::StatusOr<Config> ParseConfig(const Flags& flags, const std::string& text,
                                    const std::string& name);
 

@@ -51,11 +51,16 @@ absl::Status ConverseReactor::Open(v1::ClientEvent* request) {
   writer.set_uid(open.uid());
   writer.set_client_id(open.client_id());
   writer.set_takeover(open.takeover());
-  MNEME_ASSIGN_OR_RETURN(const AppendOptions options, FromProto(writer));
+  MNEME_ASSIGN_OR_RETURN(options_, FromProto(writer));
   session_ = open.session();
-  uid_ = open.uid();
   defaults_ = open.defaults();
-  MNEME_RETURN_IF_ERROR(input_.Open(options, this));
+  Load(options_.session, options_.uid);
+  return absl::OkStatus();
+}
+
+absl::Status ConverseReactor::Begin(std::shared_ptr<SessionHold> hold) {
+  options_.hold = std::move(hold);
+  MNEME_RETURN_IF_ERROR(input_.Open(options_, this));
   opened_due_ = true;
   return absl::OkStatus();
 }
@@ -82,9 +87,10 @@ absl::Status ConverseReactor::Ask(const v1::ClientEvent::Ask& ask) {
       ask.has_parameters() ? ask.parameters() : defaults_;
   MNEME_RETURN_IF_ERROR(CheckParameters(request, "ask.parameters"));
   request.set_session(session_);
-  request.set_uid(uid_);
+  request.set_uid(options_.uid);
   request.set_request_id(ask.request_id());
-  MNEME_ASSIGN_OR_RETURN(const GenerateOptions options, FromProto(request));
+  MNEME_ASSIGN_OR_RETURN(GenerateOptions options, FromProto(request));
+  options.hold = options_.hold;
   asked_ = context_.clock->Monotonic();
   return answer_.Begin(options, this);
 }
@@ -93,7 +99,7 @@ absl::Status ConverseReactor::HandOn() {
   MNEME_RETURN_IF_ERROR(input_.Offer());
   const bool ended = input_ended() && !input_.waiting();
   if ((ended || pump()->draining()) && !answer_.running()) {
-    if (!input_.idle()) return absl::OkStatus();
+    if (!input_.settled()) return absl::OkStatus();
     last_ack_due_ = true;
     EndAfterLast(ended ? grpc::Status::OK : ToGrpcStatus(DrainingError()));
   } else if (readable() && !input_.waiting() &&
@@ -128,6 +134,7 @@ void ConverseReactor::EndAnswer() {
 void ConverseReactor::Close() {
   answer_.Lose(FinishReason::kCancelled);
   input_.Close();
+  options_.hold.reset();
 }
 
 void ConverseReactor::CountCancel() {

@@ -2,6 +2,7 @@
 #ifndef MNEME_SERVER_CONVERSE_REACTOR_H_
 #define MNEME_SERVER_CONVERSE_REACTOR_H_
 
+#include <memory>
 #include <string>
 
 #include "mneme/v1/memory.pb.h"
@@ -22,6 +23,8 @@ class ConverseReactor final
  private:
   absl::Status Open(v1::ClientEvent* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Begin(std::shared_ptr<SessionHold> hold) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Take(v1::ClientEvent* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandOn() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -35,7 +38,7 @@ class ConverseReactor final
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndAnswer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  std::string uid_ ABSL_GUARDED_BY(mu_);
+  AppendOptions options_ ABSL_GUARDED_BY(mu_);  // with the session's hold
   v1::GenerateRequest defaults_ ABSL_GUARDED_BY(mu_);
   AppendFeed input_ ABSL_GUARDED_BY(mu_);
   AnswerFeed answer_ ABSL_GUARDED_BY(mu_);

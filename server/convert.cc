@@ -41,6 +41,37 @@ v1::Session::Busy ToProto(SessionActivity activity) {
   return v1::Session::BUSY_UNSPECIFIED;
 }
 
+v1::Session::Durability ToProto(Durability durability) {
+  return durability == Durability::kSynced ? v1::Session::FSYNC
+                                           : v1::Session::NONE;
+}
+
+v1::SessionEvent::Type ToProto(SessionEvent::Kind kind) {
+  switch (kind) {
+    case SessionEvent::Kind::kNow:
+      return v1::SessionEvent::SNAPSHOT_OF_NOW;
+    case SessionEvent::Kind::kUpdated:
+      return v1::SessionEvent::UPDATED;
+    case SessionEvent::Kind::kLoaded:
+      return v1::SessionEvent::LOADED;
+    case SessionEvent::Kind::kEvicted:
+      return v1::SessionEvent::EVICTED;
+    case SessionEvent::Kind::kFenced:
+      return v1::SessionEvent::FENCED;
+    case SessionEvent::Kind::kReset:
+      return v1::SessionEvent::RESET;
+    case SessionEvent::Kind::kRolledBack:
+      return v1::SessionEvent::ROLLED_BACK;
+    case SessionEvent::Kind::kQuarantined:
+      return v1::SessionEvent::QUARANTINED;
+    case SessionEvent::Kind::kExpired:
+      return v1::SessionEvent::EXPIRED;
+    case SessionEvent::Kind::kDeleted:
+      return v1::SessionEvent::DELETED;
+  }
+  return v1::SessionEvent::TYPE_UNSPECIFIED;
+}
+
 v1::GenerateResponse::Finished::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop:
@@ -59,9 +90,8 @@ v1::GenerateStats ToProto(const GenerateStats& stats) {
   v1::GenerateStats out;
   out.set_prompt_tokens(stats.prompt_tokens);
   out.set_generated_tokens(stats.generated_tokens);
-  out.set_state_tier(v1::Session::HOT);
+  SetLoad(stats.load, &out);
   *out.mutable_queue_time() = ToDuration(stats.queue_time);
-  *out.mutable_load_time() = ToDuration(absl::ZeroDuration());
   *out.mutable_prefill_time() = ToDuration(stats.prefill_time);
   *out.mutable_decode_time() = ToDuration(stats.decode_time);
   if (stats.generated_tokens > 0) {
@@ -107,6 +137,25 @@ absl::StatusOr<OnDisconnect> FromProto(
       return BadField("on_disconnect",
                       absl::StrCat("found the unknown value ", value));
   }
+}
+
+// Of a session that has the rest from elsewhere.
+template <typename Options>
+absl::Status TakeLabelsAndTtl(const v1::Session& session,
+                              const std::string& field, Options* options) {
+  const char* set = nullptr;
+  if (!session.model().empty()) set = "model";
+  if (session.unit() != v1::Session::UNIT_UNSPECIFIED) set = "unit";
+  if (session.snapshot_interval_tokens() != 0) set = "snapshot_interval_tokens";
+  if (session.pinned()) set = "pinned";
+  if (set != nullptr) {
+    return BadField(absl::StrCat(field, ".", set),
+                    "found it set, wanted labels and ttl at most");
+  }
+  options->labels.insert(session.labels().begin(), session.labels().end());
+  MNEME_ASSIGN_OR_RETURN(options->ttl,
+                         server::FromProto(session.ttl(), field + ".ttl"));
+  return absl::OkStatus();
 }
 
 // The same for all requests that differ in output_offset alone.
@@ -171,17 +220,19 @@ v1::Session ToProto(const SessionInfo& session) {
   out.set_model(ModelName(session.model));
   out.set_model_fingerprint(session.model_fingerprint);
   out.set_unit(ToProto(session.unit));
-  out.set_state(v1::Session::ACTIVE);
+  const bool whole = session.condition == SessionCondition::kActive;
+  out.set_state(whole ? v1::Session::ACTIVE : v1::Session::QUARANTINED);
+  out.set_state_detail(session.quarantine);
   out.set_position(session.position);
   out.set_absorbed_offset(session.absorbed_offset);
-  out.set_durable_offset(0);
+  out.set_durable_offset(session.durable_offset);
   out.set_next_offset(session.next_offset);
   out.set_pending_tokens(session.pending_tokens);
   out.set_pending_bytes(session.pending_bytes);
   out.set_state_bytes(session.state_bytes);
   out.set_state_digest(session.state_digest);
   out.set_history_digest(session.history_digest);
-  out.set_state_tier(v1::Session::HOT);
+  out.set_state_tier(ToProto(session.tier));
   for (const auto& [key, value] : session.labels) {
     (*out.mutable_labels())[key] = value;
   }
@@ -191,9 +242,46 @@ v1::Session ToProto(const SessionInfo& session) {
     *out.mutable_expire_time() = ToTimestamp(session.expire_time);
   }
   out.set_etag(EtagOf(session));
-  out.set_durability(v1::Session::NONE);
+  out.set_durability(ToProto(session.durability));
   out.set_busy(ToProto(session.activity));
+  out.set_snapshot_interval_tokens(session.snapshot_interval_tokens);
+  out.set_pinned(session.pinned);
   return out;
+}
+
+v1::Snapshot ToProto(const SnapshotInfo& snapshot) {
+  v1::Snapshot out;
+  out.set_name(SnapshotName(snapshot.session, snapshot.name));
+  out.set_offset(snapshot.offset);
+  out.set_position(snapshot.position);
+  out.set_state_digest(snapshot.state_digest);
+  out.set_history_digest(snapshot.history_digest);
+  out.set_stored_bytes(snapshot.stored_bytes);
+  out.set_automatic(snapshot.automatic);
+  *out.mutable_create_time() = ToTimestamp(snapshot.create_time);
+  out.set_model_fingerprint(snapshot.model_fingerprint);
+  return out;
+}
+
+v1::SessionEvent ToProto(const SessionEvent& event) {
+  v1::SessionEvent out;
+  out.set_type(ToProto(event.kind));
+  *out.mutable_time() = ToTimestamp(event.time);
+  *out.mutable_session() = ToProto(event.session);
+  out.set_detail(event.detail);
+  return out;
+}
+
+v1::Session::StateTier ToProto(StateTier tier) {
+  switch (tier) {
+    case StateTier::kHot:
+      return v1::Session::HOT;
+    case StateTier::kCold:
+      return v1::Session::COLD;
+    case StateTier::kReplayed:
+      return v1::Session::REPLAYED;
+  }
+  return v1::Session::STATE_TIER_UNSPECIFIED;
 }
 
 v1::StatePart::Growth ToProto(StatePartInfo::Growth growth) {
@@ -248,21 +336,23 @@ v1::Model ToProto(const ModelInfo& model) {
   for (const int32_t token : model.eos_tokens) out.add_eos_tokens(token);
   *out.mutable_load_time() = ToTimestamp(model.load_time);
   out.set_sessions(model.sessions);
-  out.set_hot_sessions(model.sessions);
   return out;
 }
 
 absl::StatusOr<CreateSessionOptions> FromProto(
     const v1::CreateSessionRequest& request) {
   const v1::Session& session = request.session();
-  if (!request.source_snapshot().empty()) {
-    return UnsupportedField("source_snapshot");
-  }
-  if (session.snapshot_interval_tokens() != 0) {
-    return UnsupportedField("session.snapshot_interval_tokens");
-  }
   CreateSessionOptions options;
   options.id = request.session_id();
+  if (!request.source_snapshot().empty()) {
+    MNEME_ASSIGN_OR_RETURN(
+        const SnapshotIds source,
+        ParseSnapshotName(request.source_snapshot(), "source_snapshot"));
+    options.source_session = source.session;
+    options.source_snapshot = source.snapshot;
+  }
+  options.snapshot_interval_tokens = session.snapshot_interval_tokens();
+  options.pinned = session.pinned();
   if (!session.model().empty()) {
     MNEME_ASSIGN_OR_RETURN(options.model,
                            ParseModelName(session.model(), "session.model"));
@@ -295,6 +385,7 @@ absl::StatusOr<UpdateSessionOptions> FromProto(
   bool ttl = !request.has_update_mask() && session.has_ttl();
   bool interval =
       !request.has_update_mask() && session.snapshot_interval_tokens() != 0;
+  bool pinned = !request.has_update_mask() && session.pinned();
   for (const std::string& path : request.update_mask().paths()) {
     if (path == "labels") {
       labels = true;
@@ -302,14 +393,19 @@ absl::StatusOr<UpdateSessionOptions> FromProto(
       ttl = true;
     } else if (path == "snapshot_interval_tokens") {
       interval = true;
+    } else if (path == "pinned") {
+      pinned = true;
     } else {
       return BadField("update_mask",
                       absl::StrCat("found \"", absl::CHexEscape(path),
-                                   "\", wanted labels, ttl or "
-                                   "snapshot_interval_tokens"));
+                                   "\", wanted labels, ttl, "
+                                   "snapshot_interval_tokens or pinned"));
     }
   }
-  if (interval) return UnsupportedField("session.snapshot_interval_tokens");
+  if (interval) {
+    options.snapshot_interval_tokens = session.snapshot_interval_tokens();
+  }
+  if (pinned) options.pinned = session.pinned();
   if (labels) {
     options.labels.emplace(session.labels().begin(), session.labels().end());
   }
@@ -317,6 +413,60 @@ absl::StatusOr<UpdateSessionOptions> FromProto(
     MNEME_ASSIGN_OR_RETURN(options.ttl,
                            FromProto(session.ttl(), "session.ttl"));
   }
+  return options;
+}
+
+absl::StatusOr<ForkOptions> FromProto(const v1::ForkSessionRequest& request) {
+  ForkOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.source,
+                         ParseSessionName(request.source(), "source"));
+  if (!request.snapshot().empty()) {
+    MNEME_ASSIGN_OR_RETURN(
+        options.snapshot,
+        ParseSnapshotOf(options.source, request.snapshot(), "snapshot"));
+  }
+  options.id = request.session_id();
+  MNEME_RETURN_IF_ERROR(
+      TakeLabelsAndTtl(request.session(), "session", &options));
+  return options;
+}
+
+absl::StatusOr<RollbackOptions> FromProto(
+    const v1::RollbackSessionRequest& request) {
+  RollbackOptions options;
+  MNEME_ASSIGN_OR_RETURN(options.session,
+                         ParseSessionName(request.name(), "name"));
+  switch (request.target_case()) {
+    case v1::RollbackSessionRequest::kSnapshot: {
+      MNEME_ASSIGN_OR_RETURN(
+          options.snapshot,
+          ParseSnapshotOf(options.session, request.snapshot(), "snapshot"));
+      break;
+    }
+    case v1::RollbackSessionRequest::kOffset:
+      if (request.offset() < 0) {
+        return BadField("offset", absl::StrCat("found ", request.offset(),
+                                               ", wanted 0 or more"));
+      }
+      options.offset = request.offset();
+      break;
+    case v1::RollbackSessionRequest::TARGET_NOT_SET:
+      return BadField("target", "found none, wanted snapshot or offset");
+  }
+  options.takeover = request.takeover();
+  return options;
+}
+
+absl::StatusOr<ImportOptions> FromProto(
+    const v1::ImportSessionRequest::Open& open) {
+  ImportOptions options;
+  options.id = open.session_id();
+  if (!open.model().empty()) {
+    MNEME_ASSIGN_OR_RETURN(options.model,
+                           ParseModelName(open.model(), "open.model"));
+  }
+  MNEME_RETURN_IF_ERROR(
+      TakeLabelsAndTtl(open.session(), "open.session", &options));
   return options;
 }
 
@@ -361,8 +511,8 @@ v1::AppendResponse::Opened ToProto(const AppendOpened& opened) {
   v1::AppendResponse::Opened out;
   out.set_uid(opened.uid);
   out.set_epoch(opened.epoch);
-  out.set_durability(v1::Session::NONE);
-  out.set_durable_offset(0);
+  out.set_durability(ToProto(opened.durability));
+  out.set_durable_offset(opened.durable_offset);
   out.set_absorbed_offset(opened.absorbed_offset);
   out.set_digest_at_durable(opened.history_digest);
   out.set_max_inflight_bytes(opened.max_inflight_bytes);
@@ -370,7 +520,7 @@ v1::AppendResponse::Opened ToProto(const AppendOpened& opened) {
   out.set_unit(ToProto(opened.unit));
   out.set_next_offset(opened.next_offset);
   out.set_position(opened.position);
-  out.set_state_tier(v1::Session::HOT);
+  SetLoad(opened.load, &out);
   return out;
 }
 
@@ -438,7 +588,7 @@ void AddEvent(const GenerateEvent& event, v1::GenerateResponse* response) {
       if (event.stop_token.has_value()) {
         finished->set_stop_token(*event.stop_token);
       }
-      finished->set_durable_offset(0);
+      finished->set_durable_offset(event.durable_offset);
       break;
     }
   }
@@ -495,11 +645,9 @@ void AddEvent(const ScoreEvent& event, bool tokens,
   auto* const finished = response->mutable_finished();
   finished->set_next_offset(event.next_offset);
   finished->set_position(event.position);
-  finished->mutable_stats()->set_state_tier(v1::Session::HOT);
+  SetLoad(event.load, finished->mutable_stats());
   *finished->mutable_stats()->mutable_queue_time() =
       ToDuration(event.queue_time);
-  *finished->mutable_stats()->mutable_load_time() =
-      ToDuration(absl::ZeroDuration());
   *finished->mutable_stats()->mutable_compute_time() =
       ToDuration(event.compute_time);
 }

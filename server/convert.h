@@ -31,7 +31,19 @@ absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& time,
 std::string EtagOf(const SessionInfo& session);
 
 v1::Session ToProto(const SessionInfo& session);
+v1::Snapshot ToProto(const SnapshotInfo& snapshot);
+v1::SessionEvent ToProto(const SessionEvent& event);
+// Without hot_sessions.
 v1::Model ToProto(const ModelInfo& model);
+v1::Session::StateTier ToProto(StateTier tier);
+
+// Says in `out` how a session's state came to be at hand.
+template <typename Message>
+void SetLoad(const LoadReport& load, Message* out) {
+  out->set_state_tier(ToProto(load.tier));
+  out->set_tokens_replayed(load.replayed_tokens);
+  *out->mutable_load_time() = ToDuration(load.load_time);
+}
 
 // `model` stays empty where the request names none.
 absl::StatusOr<CreateSessionOptions> FromProto(
@@ -39,6 +51,11 @@ absl::StatusOr<CreateSessionOptions> FromProto(
 
 absl::StatusOr<UpdateSessionOptions> FromProto(
     const v1::UpdateSessionRequest& request);
+absl::StatusOr<ForkOptions> FromProto(const v1::ForkSessionRequest& request);
+absl::StatusOr<RollbackOptions> FromProto(
+    const v1::RollbackSessionRequest& request);
+absl::StatusOr<ImportOptions> FromProto(
+    const v1::ImportSessionRequest::Open& open);
 absl::StatusOr<AppendOptions> FromProto(const v1::AppendRequest::Open& open);
 
 // Takes the payload out of `segment`.

@@ -82,20 +82,43 @@ double OpenFiles() {
 std::vector<MetricFamily> EngineGauges::Collect() const {
   const EngineStats stats = engine_->stats();
 
-  MetricFamily sessions =
-      Family("mneme_sessions", "Sessions, by where they are");
+  MetricFamily sessions = Family(
+      "mneme_sessions",
+      "Sessions, by where they are. Without a model: those whose model is not "
+      "loaded, and those that are quarantined, which are cold ones too");
+  int64_t unloaded = stats.sessions;
   for (const EngineStats::ModelStats& model : stats.models) {
-    Add(static_cast<double>(model.sessions),
+    Add(static_cast<double>(model.hot_sessions),
         {{"model", model.model}, {"state", "hot"}}, &sessions);
+    Add(static_cast<double>(model.sessions - model.hot_sessions),
+        {{"model", model.model}, {"state", "cold"}}, &sessions);
+    unloaded -= model.sessions;
   }
-  MetricFamily state =
-      Family("mneme_state_bytes", "Memory that session states take");
+  Add(static_cast<double>(unloaded), {{"model", ""}, {"state", "cold"}},
+      &sessions);
+  Add(static_cast<double>(stats.quarantined_sessions),
+      {{"model", ""}, {"state", "quarantined"}}, &sessions);
+  MetricFamily state = Family(
+      "mneme_state_bytes",
+      "What sessions take: of memory, and of the store with its journals");
   Add(static_cast<double>(stats.session_memory_used_bytes), {{"tier", "ram"}},
       &state);
-  MetricFamily budget =
-      Family("mneme_state_budget_bytes", "Memory that they may take at most");
+  Add(static_cast<double>(stats.store_bytes), {{"tier", "store"}}, &state);
+  MetricFamily budget = Family("mneme_state_budget_bytes",
+                               "What they may take at most; 0: no limit");
   Add(static_cast<double>(stats.session_memory_limit_bytes), {{"tier", "ram"}},
       &budget);
+  Add(static_cast<double>(stats.store_limit_bytes), {{"tier", "store"}},
+      &budget);
+  MetricFamily lag =
+      Family("mneme_durable_lag_bytes", "Bytes that wait for the store");
+  Add(static_cast<double>(stats.durable_lag_bytes), {}, &lag);
+  MetricFamily store =
+      Family("mneme_store_bytes", "What the store takes of the disk");
+  Add(static_cast<double>(stats.store_bytes), {}, &store);
+  MetricFamily writable =
+      Family("mneme_store_writable", "Whether the last write got through");
+  Add(stats.store_writable ? 1 : 0, {}, &writable);
   MetricFamily queue = Family("mneme_queue_depth",
                               "Sessions with work that no pass has taken yet");
   Add(static_cast<double>(stats.waiting_sessions), {{"op", "all"}}, &queue);
@@ -121,6 +144,7 @@ std::vector<MetricFamily> EngineGauges::Collect() const {
     }
   }
   return {std::move(sessions), std::move(state),   std::move(budget),
+          std::move(lag),      std::move(store),   std::move(writable),
           std::move(queue),    std::move(running), std::move(terms)};
 }
 

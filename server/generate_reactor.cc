@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "engine/base/status_macros.h"
 #include "server/convert.h"
 #include "server/status.h"
 
@@ -17,95 +18,66 @@ constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(100);
 GenerateReactor::GenerateReactor(const ServiceContext& context,
                                  const grpc::CallbackServerContext& call,
                                  const v1::GenerateRequest& request)
-    : PumpedStream(context.pump),
-      context_(context),
+    : WriteCall(context, "mneme.v1.Memory/Generate"),
       call_(call),
-      rpc_(context.metrics, context.clock, "mneme.v1.Memory/Generate"),
       answer_(context) {
-  JoinPump();
-  {
-    absl::MutexLock lock(&mu_);
-    Begin(request);
-  }
-  Advance();
+  Start([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> absl::Status {
+    MNEME_ASSIGN_OR_RETURN(options_, FromProto(request));
+    resource_ = request.session();
+    context_.engine->Load(options_.session, options_.uid, load_.Await(this));
+    return absl::OkStatus();
+  });
 }
 
-void GenerateReactor::Begin(const v1::GenerateRequest& request) {
-  const absl::StatusOr<GenerateOptions> options = FromProto(request);
-  if (!options.ok()) {
-    outcome_ = ToGrpcStatus(options.status());
-    return;
-  }
-  session_ = request.session();
-  const absl::Status begun = answer_.Begin(*options, this);
-  if (!begun.ok()) outcome_ = ToGrpcStatus(begun, session_);
+absl::Status GenerateReactor::Begin(std::shared_ptr<SessionHold> hold) {
+  options_.hold = std::move(hold);
+  MNEME_RETURN_IF_ERROR(answer_.Begin(options_, this));
+  options_ = {};  // the stream has what it wants of it
+  return absl::OkStatus();
 }
 
-void GenerateReactor::OnWriteDone(bool ok) {
-  {
-    absl::MutexLock lock(&mu_);
-    writing_ = false;
-    if (!ok) Lose();
+bool GenerateReactor::Fill(v1::GenerateResponse* response) {
+  if (load_.pending()) {
+    auto loaded = load_.Take();
+    if (!loaded.has_value()) {
+      if (pump()->draining()) EndOnError(DrainingError());
+      return false;
+    }
+    EndOnError(loaded->ok() ? Begin(**std::move(loaded)) : loaded->status());
   }
-  Advance();
+  if (!answer_.running()) return false;
+  const bool filled = answer_.Fill(response);
+  if (answer_.end().has_value()) TakeEnd();
+  return filled;
 }
 
-void GenerateReactor::OnCancel() {
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_) return;
-    context_.metrics->OnCancelled(answer_.model(), answer_.had_output()
-                                                       ? CancelStage::kDecode
-                                                       : CancelStage::kPrefill);
-    Lose();
+void GenerateReactor::TakeEnd() {
+  if (!answer_.cut_off()) {
+    End(ToGrpcStatus(*answer_.end(), resource_));
+  } else {
+    End(pump()->draining() ? ToGrpcStatus(DrainingError())
+                           : grpc::Status::CANCELLED);
   }
-  Advance();
 }
 
-void GenerateReactor::Lose() {
-  if (!outcome_.has_value()) outcome_ = grpc::Status::CANCELLED;
+// A stream that is lost and has not ended goes on or ends, as was agreed.
+void GenerateReactor::Close() {
+  load_.GiveUp();
+  options_.hold.reset();
   const bool too_late = context_.clock->Now() + kDeadlineSlack >=
                         absl::FromChrono(call_.deadline());
   answer_.Lose(too_late ? FinishReason::kDeadline : FinishReason::kCancelled);
 }
 
-void GenerateReactor::OnDone() {
-  LeavePump();
-  delete this;
+void GenerateReactor::CountCancel() {
+  context_.metrics->OnCancelled(answer_.model(), answer_.had_output()
+                                                     ? CancelStage::kDecode
+                                                     : CancelStage::kPrefill);
 }
 
-void GenerateReactor::Advance() {
-  grpc::Status status;
-  {
-    absl::MutexLock lock(&mu_);
-    if (finished_ || writing_) return;
-    if (!outcome_.has_value()) {
-      response_.Clear();
-      const bool filled = answer_.Fill(&response_);
-      if (answer_.end().has_value()) SetOutcome();
-      if (filled) {
-        writing_ = true;
-        StartWrite(&response_);
-        return;
-      }
-    }
-    if (!outcome_.has_value()) return;
-    finished_ = true;
-    status = *outcome_;
-    const absl::Duration elapsed = rpc_.End(status.error_code());
-    context_.metrics->OnRequestEnded(answer_.model(), Operation::kGenerate,
-                                     elapsed);
-  }
-  Finish(status);  // may end this object
-}
-
-void GenerateReactor::SetOutcome() {
-  if (!answer_.cut_off()) {
-    outcome_ = ToGrpcStatus(*answer_.end(), session_);
-  } else {
-    outcome_ = pump()->draining() ? ToGrpcStatus(DrainingError())
-                                  : grpc::Status::CANCELLED;
-  }
+void GenerateReactor::CountEnd(absl::Duration elapsed) {
+  context_.metrics->OnRequestEnded(answer_.model(), Operation::kGenerate,
+                                   elapsed);
 }
 
 }  // namespace mneme::server

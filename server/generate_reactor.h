@@ -4,52 +4,43 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <string>
+#include <memory>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/types/optional.h"
 #include "mneme/v1/memory.pb.h"
 #include "server/answer_feed.h"
+#include "server/later.h"
 #include "server/service_context.h"
-#include "server/stream_pump.h"
+#include "server/write_call.h"
 
 namespace mneme::server {
 
-// One Memory.Generate call. Owns itself. What a client does not read stays
-// unpolled in the engine, which then pauses or goes on, as was agreed.
-class GenerateReactor final
-    : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-      public PumpedStream {
+// One Memory.Generate call. What a client does not read stays unpolled in the
+// engine, which then pauses or goes on, as was agreed.
+class GenerateReactor final : public WriteCall<v1::GenerateResponse> {
  public:
   // `call` lives until OnDone.
   GenerateReactor(const ServiceContext& context,
                   const grpc::CallbackServerContext& call,
                   const v1::GenerateRequest& request);
 
-  void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
-  void Advance() override;
-
  private:
-  void Begin(const v1::GenerateRequest& request)
+  bool Fill(v1::GenerateResponse* response) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void SetOutcome() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The client is gone, or its deadline has passed.
-  void Lose() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Close() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountCancel() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountEnd(absl::Duration elapsed) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  const ServiceContext context_;
+  // The session is in memory.
+  absl::Status Begin(std::shared_ptr<SessionHold> hold)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void TakeEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   const grpc::CallbackServerContext& call_;
-  CountedRpc rpc_;
-
-  absl::Mutex mu_;
-  std::string session_ ABSL_GUARDED_BY(mu_);  // resource name
+  GenerateOptions options_ ABSL_GUARDED_BY(mu_);
+  Later<std::shared_ptr<SessionHold>> load_ ABSL_GUARDED_BY(mu_);
   AnswerFeed answer_ ABSL_GUARDED_BY(mu_);
-  v1::GenerateResponse response_ ABSL_GUARDED_BY(mu_);  // being written
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  absl::optional<grpc::Status> outcome_ ABSL_GUARDED_BY(mu_);
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace mneme::server

@@ -97,6 +97,7 @@ GrpcServer::GrpcServer(const Options& options)
       operations_(context_),
       admin_(context_, &node_),
       admin_operations_(context_) {
+  request_ids_->Restore(options.engine->TakeAnsweredRequests());
   node_.name = NodeId();
   node_.version = options.version;
   node_.transport_bytes = kTransportBytes;

@@ -11,9 +11,11 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,6 +25,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "engine/base/log.h"
+#include "engine/base/machine.h"
 #include "engine/base/status_macros.h"
 #include "engine/engine.h"
 #include "server/build_info.h"
@@ -40,6 +43,10 @@ namespace {
 
 constexpr int kExitUsage = 2;
 constexpr int kMaxArenas = 2;
+constexpr int kMappedBytes = 128 << 10;
+// What sessions have in memory and in the store is memory then, each up to half
+// of half.
+constexpr int64_t kEphemeralShare = 4;
 
 // libgomp reads its wait policy when it is loaded, before main: threads that
 // spin while they wait would take the cores from those that compute. So the
@@ -105,12 +112,38 @@ absl::Status LoadModels(const Config& config, const Engine& engine,
   return absl::OkStatus();
 }
 
-void LogWarnings(const Config& config) {
-  if (!config.ephemeral) {
-    LogWarning(
-        "sessions are kept in memory only and do not survive a restart; "
-        "--ephemeral says that this is meant");
+// Where sessions are kept is there, or can be made.
+absl::StatusOr<EngineOptions> StorageOptions(const Config& config) {
+  EngineOptions options;
+  options.session_memory_bytes = config.session_memory_bytes;
+  options.store_bytes = config.store_bytes;
+  options.session_store_bytes = config.session_store_bytes;
+  options.snapshot_interval_tokens = config.snapshot_interval_tokens;
+  options.snapshots_kept = config.snapshots_kept;
+  options.salvage = config.salvage;
+  if (config.ephemeral) {
+    LogInfo("sessions are kept in memory and end with the daemon");
+    if (options.session_memory_bytes == 0) {
+      options.session_memory_bytes = MemoryBytes() / kEphemeralShare;
+    }
+    return options;
   }
+  options.data_directory = config.data_dir;
+  // The engine makes the last directory of the path.
+  const std::filesystem::path parent =
+      std::filesystem::path(config.data_dir).parent_path();
+  std::error_code error;
+  if (!parent.empty()) std::filesystem::create_directories(parent, error);
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot make the data directory ", config.data_dir, ": ",
+                     error.message(), "; --data-dir says where else"));
+  }
+  LogInfo("sessions are kept in ", config.data_dir);
+  return options;
+}
+
+void LogWarnings(const Config& config) {
   for (const std::string& address : {config.listen, config.admin_listen}) {
     const bool local = address.empty() || absl::StartsWith(address, "unix:") ||
                        absl::StartsWith(address, "127.") ||
@@ -140,9 +173,8 @@ void PrintReady(const Config& config, const GrpcServer& server,
 
 // Serves until a signal came and everything has ended.
 absl::Status Serve(const Config& config, StopSignals* stop_signals) {
-  EngineOptions options;
+  MNEME_ASSIGN_OR_RETURN(EngineOptions options, StorageOptions(config));
   options.threads = config.threads;
-  options.session_memory_bytes = config.session_memory_bytes;
   options.model_settings = config.model_settings;
   Metrics metrics(
       {.version = kVersion, .commit = kCommit, .backend = options.backend});
@@ -236,16 +268,39 @@ int Main(int argc, char** argv) {
                  "their names, when asked for");
   app.add_option("--session-memory", flags.session_memory,
                  "Most memory for session states, such as 512M or 2G. Default: "
-                 "half of what the machine or its cgroup has");
+                 "half of what the machine or its cgroup has; with --ephemeral "
+                 "a quarter, because what is kept of sessions takes as much "
+                 "again");
   app.add_option("--threads", flags.threads,
                  "Threads that compute. Default 0: one per core");
   // An unset flag must not override the file.
   bool ephemeral = false;
-  const CLI::Option* const given = app.add_flag(
-      "--ephemeral,!--no-ephemeral", ephemeral,
-      "Keep sessions in memory only; this build knows no other way");
-  app.add_option("--data-dir", flags.data_dir,
-                 "Not available: this build keeps sessions in memory only");
+  const CLI::Option* const given =
+      app.add_flag("--ephemeral,!--no-ephemeral", ephemeral,
+                   "Keep sessions in memory only: they end with the daemon");
+  app.add_option(
+      "--data-dir", flags.data_dir,
+      "Where sessions are kept; made if it is not there. Default: "
+      "$STATE_DIRECTORY, as systemd sets it; else /var/lib/mneme for "
+      "root, and for others $XDG_STATE_HOME/mneme or "
+      "~/.local/state/mneme");
+  app.add_option("--store-size", flags.store_size,
+                 "Most that all that is kept there may take, such as 100G. "
+                 "Default: no limit; with --ephemeral as much as "
+                 "--session-memory");
+  app.add_option("--session-store-size", flags.session_store_size,
+                 "Most that the journal and the snapshots of one session may "
+                 "take. Default: no limit");
+  app.add_option("--snapshot-interval", flags.snapshot_interval,
+                 "Tokens after which a session's state is written anew, where "
+                 "the session does not say. Default 8192");
+  app.add_option("--snapshots-kept", flags.snapshots_kept,
+                 "How many such states of a session are kept. Default 2");
+  bool salvage = false;
+  const CLI::Option* const salvaging = app.add_flag(
+      "--salvage,!--no-salvage", salvage,
+      "Start with a damaged store: sessions that cannot be proved whole are "
+      "quarantined");
   app.add_option("--drain-timeout", flags.drain_timeout,
                  "How many seconds running work has on SIGTERM. Default 30");
   try {
@@ -254,6 +309,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
   if (given->count() > 0) flags.ephemeral = ephemeral;
+  if (salvaging->count() > 0) flags.salvage = salvage;
   const absl::StatusOr<Config> config = ReadConfig(flags);
   if (!config.ok()) {
     std::fprintf(stderr,
@@ -266,8 +322,10 @@ int Main(int argc, char** argv) {
     return EXIT_SUCCESS;
   }
 
-  // More arenas keep more freed memory each.
+  // More arenas keep more freed memory each; and what is as large as a stored
+  // state goes back to the system when it is freed.
   mallopt(M_ARENA_MAX, kMaxArenas);
+  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   StopSignals stop_signals;
   const absl::Status status = Serve(*config, &stop_signals);
   if (!status.ok()) {

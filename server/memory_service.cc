@@ -11,6 +11,7 @@
 #include "server/answer.h"
 #include "server/append_reactor.h"
 #include "server/converse_reactor.h"
+#include "server/convert.h"
 #include "server/generate_reactor.h"
 #include "server/names.h"
 #include "server/score_reactor.h"
@@ -53,6 +54,7 @@ grpc::ServerUnaryReactor* MemoryService::CommitSegment(
               if (commit.ok()) {
                 out->set_position(commit->position);
                 out->set_segment_tokens(commit->segment_tokens);
+                SetLoad(commit->load, out);
               }
               done(commit.status());
             });

@@ -21,8 +21,6 @@ class MemoryService final : public v1::Memory::CallbackService {
       const v1::GenerateRequest* request) override;
   grpc::ServerBidiReactor<v1::ScoreRequest, v1::ScoreResponse>* Score(
       grpc::CallbackServerContext* call) override;
-
-  // Refused.
   grpc::ServerBidiReactor<v1::ClientEvent, v1::ServerEvent>* Converse(
       grpc::CallbackServerContext* call) override;
   grpc::ServerUnaryReactor* CommitSegment(

@@ -50,6 +50,18 @@ const Buckets& BatchBuckets() {
   return buckets;
 }
 
+// Of session states that come and go.
+const Buckets& LoadBuckets() {
+  static const Buckets buckets{.001, .0025, .005, .01, .025, .05, .1,
+                               .25,  .5,    1,    2.5, 5,    10,  30};
+  return buckets;
+}
+const Buckets& AgeBuckets() {
+  static const Buckets buckets{1e3, 3e3, 1e4, 3e4, 1e5, 3e5,
+                               1e6, 3e6, 1e7, 3e7, 1e8};
+  return buckets;
+}
+
 // The label values, in the order of their enums.
 constexpr const char* kOperationNames[] = {"append", "generate", "score"};
 constexpr const char* kResumeNames[] = {"append", "generate"};
@@ -60,7 +72,14 @@ constexpr const char* kFinishNames[] = {"stop", "length", "cancel", "deadline",
                                         "error"};
 constexpr int kFinishError = 4;
 constexpr const char* kPhaseNames[] = {"prefill", "decode"};
-constexpr const char* kEventNames[] = {"create", "delete", "expire", "reset"};
+constexpr const char* kEventNames[] = {
+    "create", "delete", "expire",     "reset", "rollback", "fork",
+    "export", "import", "quarantine", "load",  "evict",    "snapshot"};
+constexpr int kLoadEvent = 9;
+constexpr int kEvictEvent = 10;
+constexpr int kSnapshotEvent = 11;
+constexpr const char* kLoadFailureNames[] = {"damaged", "incompatible",
+                                             "unavailable"};
 constexpr const char* kRejectNames[] = {"ram_budget", "queue_full", "quota",
                                         "draining"};
 
@@ -212,6 +231,22 @@ void Metrics::AddModel(const ModelInfo& info) {
              kOperationNames, RequestBuckets(), &model.request_duration);
   counters("mneme_session_events_total", "What happened to sessions", "event",
            kEventNames, &model.session_events);
+  model.load_seconds = histogram("mneme_state_load_seconds",
+                                 "Bringing a session into memory, with what is "
+                                 "computed again",
+                                 LoadBuckets());
+  model.evict_seconds =
+      histogram("mneme_state_evict_seconds",
+                "Storing a session and taking it out of memory", LoadBuckets());
+  counters("mneme_state_load_failures_total",
+           "Sessions that could not be brought into memory", "reason",
+           kLoadFailureNames, &model.load_failures);
+  model.replayed_tokens =
+      counter("mneme_replayed_tokens_total",
+              "Tokens that were computed again from a journal");
+  model.age_tokens = histogram(
+      "mneme_session_age_tokens",
+      "Tokens of a session each time its state is stored", AgeBuckets());
   counters("mneme_cancelled_total", "Calls that ended early by the client",
            "stage", kStageNames, &model.cancelled);
   counters("mneme_stream_resumes_total",
@@ -304,6 +339,41 @@ void Metrics::OnSessionEvent(std::string_view model, SessionEventKind event) {
   absl::ReaderMutexLock lock(&models_mu_);
   if (const Model* const m = Find(model)) {
     m->session_events[Index(event)]->Increment();
+  }
+}
+
+void Metrics::OnSessionLoaded(std::string_view model,
+                              const LoadReport& report) {
+  absl::ReaderMutexLock lock(&models_mu_);
+  const Model* const m = Find(model);
+  if (m == nullptr) return;
+  m->session_events[kLoadEvent]->Increment();
+  m->load_seconds->Observe(Seconds(report.load_time));
+  m->replayed_tokens->Increment(static_cast<double>(report.replayed_tokens));
+}
+
+void Metrics::OnSessionEvicted(std::string_view model, absl::Duration elapsed) {
+  absl::ReaderMutexLock lock(&models_mu_);
+  const Model* const m = Find(model);
+  if (m == nullptr) return;
+  m->session_events[kEvictEvent]->Increment();
+  m->evict_seconds->Observe(Seconds(elapsed));
+}
+
+void Metrics::OnSnapshot(std::string_view model, int64_t position) {
+  absl::ReaderMutexLock lock(&models_mu_);
+  const Model* const m = Find(model);
+  if (m == nullptr) return;
+  m->session_events[kSnapshotEvent]->Increment();
+  m->age_tokens->Observe(static_cast<double>(position));
+}
+
+void Metrics::OnLoadFailed(std::string_view model, std::string_view reason) {
+  absl::ReaderMutexLock lock(&models_mu_);
+  const Model* const m = Find(model);
+  if (m == nullptr) return;
+  for (size_t i = 0; i < m->load_failures.size(); ++i) {
+    if (reason == kLoadFailureNames[i]) m->load_failures[i]->Increment();
   }
 }
 

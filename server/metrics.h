@@ -68,6 +68,12 @@ class Metrics final : public Observer {
   void OnScored(std::string_view model, int64_t tokens,
                 absl::Duration queue_time) override;
   void OnSessionEvent(std::string_view model, SessionEventKind event) override;
+  void OnSessionLoaded(std::string_view model,
+                       const LoadReport& report) override;
+  void OnSessionEvicted(std::string_view model,
+                        absl::Duration elapsed) override;
+  void OnSnapshot(std::string_view model, int64_t position) override;
+  void OnLoadFailed(std::string_view model, std::string_view reason) override;
   void OnRejected(std::string_view model, std::string_view reason) override;
 
   // The server's own.
@@ -94,7 +100,7 @@ class Metrics final : public Observer {
   static constexpr int kSegmentResults = 5;
   static constexpr int kFinishReasons = 5;  // and "error"
   static constexpr int kPassKinds = 2;
-  static constexpr int kSessionEvents = 4;
+  static constexpr int kSessionEvents = 12;  // and load, evict, snapshot
 
   struct Model {
     std::array<prometheus::Histogram*, kPassKinds> step_seconds{};
@@ -113,6 +119,11 @@ class Metrics final : public Observer {
     std::array<prometheus::Histogram*, kOperations> queue_wait{};
     std::array<prometheus::Histogram*, kOperations> request_duration{};
     std::array<prometheus::Counter*, kSessionEvents> session_events{};
+    prometheus::Histogram* load_seconds = nullptr;
+    prometheus::Histogram* evict_seconds = nullptr;
+    std::array<prometheus::Counter*, 3> load_failures{};
+    prometheus::Counter* replayed_tokens = nullptr;
+    prometheus::Histogram* age_tokens = nullptr;
     std::array<prometheus::Counter*, kCancelStages> cancelled{};
     std::array<prometheus::Counter*, 2> resumes{};
     std::vector<std::function<void()>> removals;  // of all of the above

@@ -94,6 +94,11 @@ std::vector<v1::Model> ModelCatalog::List() const {
   for (const ModelInfo& info : options_.engine->ListModels()) {
     models[info.name] = ToProto(info);
   }
+  for (const EngineStats::ModelStats& stats : options_.engine->stats().models) {
+    const auto model = models.find(stats.model);
+    if (model != models.end())
+      model->second.set_hot_sessions(stats.hot_sessions);
+  }
   std::vector<v1::Model> list;
   list.reserve(models.size());
   for (auto& [name, model] : models) list.push_back(std::move(model));

@@ -9,6 +9,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/resource_id.h"
 #include "engine/base/sha256.h"
+#include "engine/base/status_macros.h"
 #include "server/status.h"
 
 namespace mneme::server {
@@ -17,6 +18,7 @@ namespace {
 constexpr int64_t kDefaultPageSize = 100;
 constexpr int64_t kMaxPageSize = 1000;
 constexpr size_t kScopeDigits = 16;
+constexpr char kSnapshots[] = "/snapshots/";
 
 absl::StatusOr<std::string> ParseName(const std::string& collection,
                                       const std::string& name,
@@ -44,12 +46,44 @@ std::string Scope(const std::string& collection, const std::string& filter) {
 }  // namespace
 
 std::string SessionName(const std::string& id) { return "sessions/" + id; }
+std::string SnapshotName(const std::string& session, const std::string& id) {
+  return absl::StrCat(SessionName(session), kSnapshots, id);
+}
 std::string ModelName(const std::string& id) { return "models/" + id; }
 std::string OperationName(const std::string& id) { return "operations/" + id; }
 
 absl::StatusOr<std::string> ParseSessionName(const std::string& name,
                                              const std::string& field) {
   return ParseName("sessions", name, field);
+}
+
+absl::StatusOr<SnapshotIds> ParseSnapshotName(const std::string& name,
+                                              const std::string& field) {
+  const size_t middle = name.find(kSnapshots);
+  if (middle != std::string::npos) {
+    SnapshotIds ids{.session = name.substr(0, middle),
+                    .snapshot = name.substr(middle + sizeof kSnapshots - 1)};
+    const absl::StatusOr<std::string> session =
+        ParseSessionName(ids.session, field);
+    if (session.ok() && IsResourceId(ids.snapshot)) {
+      ids.session = *session;
+      return ids;
+    }
+  }
+  return BadField(
+      field,
+      absl::StrCat("found \"", absl::CHexEscape(name.substr(0, 512)),
+                   "\", wanted sessions/{id}/snapshots/{id} with ids of ",
+                   kResourceIdPattern));
+}
+
+absl::StatusOr<std::string> ParseSnapshotOf(const std::string& id,
+                                            const std::string& name,
+                                            const std::string& field) {
+  MNEME_ASSIGN_OR_RETURN(SnapshotIds ids, ParseSnapshotName(name, field));
+  if (ids.session == id) return std::move(ids.snapshot);
+  return BadField(field, absl::StrCat("found one of session ", ids.session,
+                                      ", wanted one of ", id));
 }
 
 absl::StatusOr<std::string> ParseModelName(const std::string& name,

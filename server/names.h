@@ -11,6 +11,7 @@
 namespace mneme::server {
 
 std::string SessionName(const std::string& id);
+std::string SnapshotName(const std::string& session, const std::string& id);
 std::string ModelName(const std::string& id);
 std::string OperationName(const std::string& id);
 
@@ -18,6 +19,17 @@ std::string OperationName(const std::string& id);
 // INVALID_ARGUMENT naming `field` for anything else.
 absl::StatusOr<std::string> ParseSessionName(const std::string& name,
                                              const std::string& field);
+// The ids in `sessions/{session}/snapshots/{snapshot}`.
+struct SnapshotIds {
+  std::string session;
+  std::string snapshot;
+};
+absl::StatusOr<SnapshotIds> ParseSnapshotName(const std::string& name,
+                                              const std::string& field);
+// The snapshot's, of a name that has to be one of the session `id`.
+absl::StatusOr<std::string> ParseSnapshotOf(const std::string& id,
+                                            const std::string& name,
+                                            const std::string& field);
 absl::StatusOr<std::string> ParseModelName(const std::string& name,
                                            const std::string& field);
 absl::StatusOr<std::string> ParseOperationName(const std::string& name,

@@ -4,6 +4,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -94,15 +95,10 @@ void RequestIdTable::Finish(const std::string& id, const absl::Status& status,
     const auto found = entries_.find(id);
     waiting.swap(found->second.waiting);
     if (status.ok()) {
-      Entry& entry = found->second;
-      entry.answered = true;
-      entry.reply = reply.SerializeAsString();
-      bytes_ += kEntryBytes + static_cast<int64_t>(entry.reply.size());
-      ages_.push_back({.when = options_.clock->Monotonic(), .id = id});
+      Answer(id, reply.SerializeAsString(), options_.clock->Monotonic());
     } else {
       entries_.erase(found);
     }
-    while (bytes_ > options_.max_bytes && !ages_.empty()) DropOldest();
   }
   for (const Waiting& one : waiting) {
     if (status.ok() && one.reply != &reply) one.reply->CopyFrom(reply);
@@ -110,6 +106,34 @@ void RequestIdTable::Finish(const std::string& id, const absl::Status& status,
   // The reply that was worked on may die with its caller: it goes last.
   for (auto one = waiting.rbegin(); one != waiting.rend(); ++one) {
     one->done(status);
+  }
+}
+
+void RequestIdTable::Answer(const std::string& id, std::string reply,
+                            absl::Duration when) {
+  Entry& entry = entries_[id];
+  entry.answered = true;
+  entry.reply = std::move(reply);
+  bytes_ += kEntryBytes + static_cast<int64_t>(entry.reply.size());
+  ages_.push_back({.when = when, .id = id});
+  while (bytes_ > options_.max_bytes && !ages_.empty()) DropOldest();
+}
+
+void RequestIdTable::Restore(std::vector<AnsweredRequest> answered) {
+  const absl::Time now = options_.clock->Now();
+  const absl::Duration monotonic = options_.clock->Monotonic();
+  absl::MutexLock lock(&mu_);
+  for (AnsweredRequest& request : answered) {
+    // The wall clock may have been set since.
+    const absl::Duration age =
+        std::max(now - request.time, absl::ZeroDuration());
+    if (age >= options_.keep) continue;
+    absl::Duration when = monotonic - age;
+    if (!ages_.empty()) when = std::max(when, ages_.back().when);
+    const auto [entry, is_new] = entries_.try_emplace(request.id);
+    if (!is_new) continue;
+    entry->second.request_digest = std::move(request.digest);
+    Answer(request.id, std::move(request.reply), when);
   }
 }
 

@@ -21,6 +21,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
+#include "engine/engine.h"
 
 namespace mneme::server {
 
@@ -39,6 +40,9 @@ class RequestIdTable : public std::enable_shared_from_this<RequestIdTable> {
     const Clock* clock = Clock::Real();
   };
   explicit RequestIdTable(const Options& options) : options_(options) {}
+
+  // Takes in what was answered before this process began, the oldest first.
+  void Restore(std::vector<AnsweredRequest> answered);
 
   using Done = std::function<void(const absl::Status&)>;
   using Work = std::function<void(Done)>;
@@ -73,6 +77,8 @@ class RequestIdTable : public std::enable_shared_from_this<RequestIdTable> {
   // The work of `id` is done; tells who waits.
   void Finish(const std::string& id, const absl::Status& status,
               const google::protobuf::Message& reply);
+  void Answer(const std::string& id, std::string reply, absl::Duration when)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

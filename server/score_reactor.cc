@@ -21,13 +21,19 @@ ScoreReactor::ScoreReactor(const ServiceContext& context)
 }
 
 absl::Status ScoreReactor::Open(v1::ScoreRequest* request) {
-  MNEME_ASSIGN_OR_RETURN(const ScoreOptions options,
-                         FromProto(request->open()));
+  MNEME_ASSIGN_OR_RETURN(options_, FromProto(request->open()));
   session_ = request->open().session();
   every_token_ = request->open().detail() == v1::ScoreRequest::TOKENS;
-  MNEME_ASSIGN_OR_RETURN(stream_, context_.engine->Score(options, this));
+  Load(options_.session, options_.uid);
+  return absl::OkStatus();
+}
+
+absl::Status ScoreReactor::Begin(std::shared_ptr<SessionHold> hold) {
+  options_.hold = std::move(hold);
+  MNEME_ASSIGN_OR_RETURN(stream_, context_.engine->Score(options_, this));
+  options_.hold.reset();  // the stream has it
   const absl::StatusOr<SessionInfo> info =
-      context_.engine->GetSession(options.session);
+      context_.engine->GetSession(options_.session);
   if (info.ok()) model_ = info->model;
   return absl::OkStatus();
 }

@@ -22,6 +22,8 @@ class ScoreReactor final
  private:
   absl::Status Open(v1::ScoreRequest* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Begin(std::shared_ptr<SessionHold> hold) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Take(v1::ScoreRequest* request) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandOn() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -36,9 +38,10 @@ class ScoreReactor final
   bool TakeEnd(const ScoreEvent& event, v1::ScoreResponse* response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  ScoreOptions options_ ABSL_GUARDED_BY(mu_);
   std::string model_ ABSL_GUARDED_BY(mu_);
   bool every_token_ ABSL_GUARDED_BY(mu_) = false;
-  // Null before Open, and from the end on.
+  // Null before Begin, and from the end on.
   std::unique_ptr<Scoring> stream_ ABSL_GUARDED_BY(mu_);
   // Waits to be taken by the engine; nothing is read meanwhile.
   absl::optional<Payload> piece_ ABSL_GUARDED_BY(mu_);

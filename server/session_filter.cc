@@ -24,8 +24,8 @@ absl::Status BadTerm(const std::string& term) {
   return BadField(
       kField,
       absl::StrCat("found \"", absl::CHexEscape(term.substr(0, 256)),
-                   "\", wanted model = models/{model}, state_tier = HOT, "
-                   "busy = IDLE or labels.{key} = {value}"));
+                   "\", wanted model = models/{model}, state_tier = HOT (or "
+                   "COLD), busy = IDLE or labels.{key} = {value}"));
 }
 
 absl::Status AddTerm(const std::string& term, SessionFilter* filter) {
@@ -42,10 +42,11 @@ absl::Status AddTerm(const std::string& term, SessionFilter* filter) {
     return absl::OkStatus();
   }
   if (key == "state_tier") {
-    // All sessions are hot here.
-    if (value == "HOT") return absl::OkStatus();
-    if (value != "COLD") return BadTerm(term);
-    filter->nothing = true;
+    if (value != "HOT" && value != "COLD") return BadTerm(term);
+    const StateTier tier = value == "HOT" ? StateTier::kHot : StateTier::kCold;
+    // No session is both.
+    if (filter->tier.value_or(tier) != tier) filter->nothing = true;
+    filter->tier = tier;
     return absl::OkStatus();
   }
   if (key == "busy") {

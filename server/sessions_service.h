@@ -5,12 +5,13 @@
 #include <grpcpp/grpcpp.h>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "mneme/v1/sessions.grpc.pb.h"
 #include "server/service_context.h"
 
 namespace mneme::server {
 
-// What sessions.proto says, as far as sessions that live in memory can.
+// What sessions.proto says; each stream is a reactor of its own.
 class SessionsService final : public v1::Sessions::CallbackService {
  public:
   explicit SessionsService(const ServiceContext& context) : context_(context) {}
@@ -28,8 +29,6 @@ class SessionsService final : public v1::Sessions::CallbackService {
       grpc::CallbackServerContext* call,
       const v1::DeleteSessionRequest* request,
       google::protobuf::Empty* reply) override;
-
-  // Refused.
   grpc::ServerUnaryReactor* UpdateSession(
       grpc::CallbackServerContext* call,
       const v1::UpdateSessionRequest* request, v1::Session* reply) override;
@@ -64,15 +63,24 @@ class SessionsService final : public v1::Sessions::CallbackService {
   grpc::ServerWriteReactor<v1::SessionEvent>* WatchSession(
       grpc::CallbackServerContext* call,
       const v1::WatchSessionRequest* request) override;
+  grpc::ServerUnaryReactor* VerifySession(
+      grpc::CallbackServerContext* call,
+      const v1::VerifySessionRequest* request,
+      v1::VerifySessionResponse* reply) override;
 
  private:
-  absl::Status Create(const v1::CreateSessionRequest& request,
-                      v1::Session* reply);
+  absl::StatusOr<CreateSessionOptions> ToCreate(
+      const v1::CreateSessionRequest& request) const;
+  absl::StatusOr<UpdateSessionOptions> ToUpdate(
+      const v1::UpdateSessionRequest& request) const;
+  absl::StatusOr<DeleteOptions> ToDelete(
+      const v1::DeleteSessionRequest& request) const;
   absl::Status List(const v1::ListSessionsRequest& request,
-                    v1::ListSessionsResponse* reply);
-  absl::Status Update(const v1::UpdateSessionRequest& request,
-                      v1::Session* reply);
-  absl::Status Delete(const v1::DeleteSessionRequest& request);
+                    v1::ListSessionsResponse* reply) const;
+  absl::Status ListKept(const v1::ListSnapshotsRequest& request,
+                        v1::ListSnapshotsResponse* reply) const;
+  absl::Status GetKept(const v1::GetSnapshotRequest& request,
+                       v1::Snapshot* reply) const;
 
   const ServiceContext context_;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <utility>
 
 #include "absl/random/random.h"
 #include "absl/strings/match.h"
@@ -17,12 +18,13 @@ namespace mneme::server {
 namespace {
 
 constexpr char kDomain[] = "mneme";
+constexpr char kSnapshots[] = "/snapshots/";
 constexpr int64_t kRetrySeconds = 1;
 
 std::string ResourceType(const std::string& resource) {
   if (absl::StartsWith(resource, "models/")) return "mneme.v1.Model";
   if (absl::StartsWith(resource, "operations/")) return "mneme.v1.Operation";
-  if (absl::StrContains(resource, "/snapshots/")) return "mneme.v1.Snapshot";
+  if (absl::StrContains(resource, kSnapshots)) return "mneme.v1.Snapshot";
   return "mneme.v1.Session";
 }
 
@@ -75,6 +77,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
   } else {
     info.set_reason(DefaultReason(status.code(), resource));
   }
+  // Of a snapshot's name, the part that is missing.
+  std::string missing_name = resource;
+  if (info.reason() == "SESSION_NOT_FOUND") {
+    missing_name = resource.substr(0, resource.find(kSnapshots));
+  }
   const bool is_bug = status.code() == absl::StatusCode::kInternal ||
                       status.code() == absl::StatusCode::kUnknown;
   if (is_bug) {
@@ -103,8 +110,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
     case absl::StatusCode::kNotFound:
       if (!resource.empty()) {
         google::rpc::ResourceInfo missing;
-        missing.set_resource_type(ResourceType(resource));
-        missing.set_resource_name(resource);
+        missing.set_resource_type(ResourceType(missing_name));
+        missing.set_resource_name(missing_name);
         missing.set_description(message);
         AddDetail(missing, &rich);
       }
@@ -142,11 +149,12 @@ absl::Status UnsupportedField(const std::string& field) {
       {.reason = "NOT_SUPPORTED", .metadata = {{"field", field}}});
 }
 
-absl::Status UnsupportedMethod(const std::string& method) {
-  return WithReason(
-      absl::UnimplementedError(
-          absl::StrCat(method, ": this build does not serve the method")),
-      {.reason = "NOT_SUPPORTED", .metadata = {{"method", method}}});
+absl::Status SessionExists(absl::Status status) {
+  if (!absl::IsAlreadyExists(status) || GetReason(status).has_value()) {
+    return status;
+  }
+  return WithReason(std::move(status),
+                    {.reason = "SESSION_EXISTS", .metadata = {}});
 }
 
 absl::Status DrainingError() {

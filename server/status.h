@@ -21,8 +21,9 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
 // UNIMPLEMENTED NOT_SUPPORTED for a field that was set.
 absl::Status UnsupportedField(const std::string& field);
 
-// UNIMPLEMENTED NOT_SUPPORTED for a method, "mneme.v1.Sessions/ForkSession".
-absl::Status UnsupportedMethod(const std::string& method);
+// `status`, which says of what there is one already if it is ALREADY_EXISTS: of
+// a session.
+absl::Status SessionExists(absl::Status status);
 
 // UNAVAILABLE DRAINING.
 absl::Status DrainingError();

@@ -40,6 +40,10 @@ TEST_F(AdminServiceTest, TheNodeTellsWhatItIs) {
   EXPECT_EQ(node.budget().weight_bytes(), 5000);
   EXPECT_EQ(node.budget().session_memory_bytes(), 4096);
   EXPECT_GT(node.budget().resident_bytes(), 0);
+  EXPECT_EQ(node.sessions(), 2);
+  EXPECT_EQ(node.budget().hot_sessions(), 1);
+  EXPECT_EQ(node.budget().index_bytes(), 77);
+  EXPECT_EQ(node.budget().constant_bytes() % 10, 3);  // 128 MiB and 5 bytes
   EXPECT_TRUE(node.has_start_time());
 }
 

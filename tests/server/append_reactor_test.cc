@@ -48,6 +48,68 @@ TEST_F(AppendReactorTest, OpenedComesWithoutASegment) {
   EXPECT_TRUE(Finish().ok());
 }
 
+TEST_F(AppendReactorTest, OpenedSaysHowTheSessionCameIntoMemory) {
+  engine_.MakeDurable("alice");
+  Open();
+  EXPECT_EQ(response_.opened().durability(), v1::Session::FSYNC);
+  EXPECT_EQ(response_.opened().state_tier(), v1::Session::REPLAYED);
+  EXPECT_EQ(response_.opened().tokens_replayed(), 42);
+  EXPECT_EQ(response_.opened().load_time().seconds(), 2);
+  EXPECT_EQ(response_.opened().digest_at_durable(), std::string(64, 'h'));
+  stream_->WritesDone();
+  EXPECT_TRUE(Finish().ok());
+  EXPECT_TRUE(engine_.AwaitHolds(0));
+}
+
+TEST_F(AppendReactorTest, AnAckTellsWhatIsDurable) {
+  engine_.MakeDurable("alice");
+  Open();
+  Send(0, "abc");
+  ASSERT_TRUE(engine_.AwaitTaken(1));
+  engine_.Sync();
+  engine_.Absorb();
+  do {  // they may come one after the other
+    ASSERT_TRUE(Read());
+  } while (response_.ack().absorbed_offset() < 3);
+  EXPECT_EQ(response_.ack().durable_offset(), 3);
+  stream_->WritesDone();
+  EXPECT_TRUE(Finish().ok());
+}
+
+TEST_F(AppendReactorTest, WhatIsManyBytesIsAcknowledgedOnceItIsDurable) {
+  engine_.MakeDurable("alice");
+  Open();
+  for (int i = 0; i < 5; ++i) Send(i * 1024, std::string(1024, 'x'));
+  ASSERT_TRUE(engine_.AwaitTaken(5));
+  engine_.Sync();
+  ASSERT_TRUE(Read());
+  EXPECT_EQ(response_.ack().durable_offset(), 5 * 1024);
+  EXPECT_EQ(response_.ack().absorbed_offset(), 0);
+  engine_.Absorb();
+  stream_->WritesDone();
+  EXPECT_TRUE(Finish().ok());
+}
+
+TEST_F(AppendReactorTest, TheHalfCloseWaitsUntilEverythingIsDurable) {
+  engine_.MakeDurable("alice");
+  Open();
+  Send(0, "abc");
+  v1::AppendRequest flush;
+  flush.mutable_flush();
+  stream_->Write(flush);
+  stream_->WritesDone();
+  ASSERT_TRUE(engine_.AwaitTaken(1));
+  engine_.Absorb();  // no ack yet: it is not durable
+  engine_.Sync();
+  int64_t durable = 0;
+  while (Read()) {
+    durable = response_.ack().durable_offset();
+    EXPECT_EQ(durable, 3);
+  }
+  EXPECT_EQ(durable, 3);
+  EXPECT_TRUE(stream_->Finish().ok());
+}
+
 TEST_F(AppendReactorTest, HalfCloseBringsOneLastAckOfEverything) {
   Open();
   Send(0, "abc");
@@ -113,9 +175,11 @@ TEST_F(AppendReactorTest, AGenerationThatWritesThrottlesOnce) {
 TEST_F(AppendReactorTest, WhatAGenerationWroteIsNotAcknowledged) {
   Open();
   engine_.WriteElsewhere("alice", 5);
+  engine_.Sync();
   stream_->WritesDone();
   ASSERT_TRUE(Read());
   EXPECT_EQ(response_.ack().absorbed_offset(), 0);
+  EXPECT_EQ(response_.ack().durable_offset(), 0);
   EXPECT_TRUE(Finish().ok());
 }
 

@@ -70,8 +70,12 @@ TEST(ConfigTest, EveryMistakeIsToldAtOnce) {
   const Flags flags{.listen = "nonsense",
                     .metrics_listen = "host:99999",
                     .admin_listen = "unix:" + std::string(200, 'x'),
-                    .data_dir = "/data",
+                    .data_dir = "",
                     .session_memory = "lots",
+                    .session_store_size = "0",
+                    .snapshot_interval = "0",
+                    .snapshots_kept = "few",
+                    .store_size = "1.5G",
                     .threads = "many",
                     .drain_timeout = "-1",
                     .models = {"=x", "a=x", "a=y"}};
@@ -82,7 +86,11 @@ TEST(ConfigTest, EveryMistakeIsToldAtOnce) {
             HasSubstr("a path of 200 bytes"), HasSubstr("--data-dir"),
             HasSubstr("--model: found \"=x\""), HasSubstr("\"a\" came twice"),
             HasSubstr("--session-memory"), HasSubstr("--threads"),
-            HasSubstr("--drain-timeout")));
+            HasSubstr("--drain-timeout"),
+            HasSubstr("--session-store-size: found \"0\""),
+            HasSubstr("--snapshot-interval: found 0, wanted 1 to"),
+            HasSubstr("--snapshots-kept: found few"),
+            HasSubstr("--store-size: found \"1.5G\"")));
 }
 
 TEST(ConfigTest, ListenersNeedAddressesOfTheirOwn) {
@@ -110,6 +118,12 @@ metrics_listen = "none"
 session_memory = "2G"
 threads = 3
 ephemeral = true
+data_dir = "/srv/sessions"
+store_size = 1000
+session_store_size = "1M"
+snapshot_interval = 100
+snapshots_kept = 3
+salvage = true
 drain_timeout = 1.5
 model_root = "/srv/models"
 [models]
@@ -126,6 +140,12 @@ TEST(ConfigTest, AFileSaysTheSameAsFlags) {
   EXPECT_EQ(config->session_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(config->threads, 3);
   EXPECT_TRUE(config->ephemeral);
+  EXPECT_EQ(config->data_dir, "/srv/sessions");
+  EXPECT_EQ(config->store_bytes, 1000);
+  EXPECT_EQ(config->session_store_bytes, 1 << 20);
+  EXPECT_EQ(config->snapshot_interval_tokens, 100);
+  EXPECT_EQ(config->snapshots_kept, 3);
+  EXPECT_TRUE(config->salvage);
   EXPECT_EQ(config->drain_timeout, absl::Milliseconds(1500));
   EXPECT_EQ(config->model_root, "/srv/models");
   EXPECT_EQ(config->models.at("tiny").directory, "/m/tiny");
@@ -134,14 +154,20 @@ TEST(ConfigTest, AFileSaysTheSameAsFlags) {
 
 TEST(ConfigTest, FlagsOverrideTheFile) {
   const auto config = ParseConfig({.listen = "127.0.0.1:1",
+                                   .data_dir = "/flag",
+                                   .snapshots_kept = "9",
                                    .threads = "0",
                                    .ephemeral = false,
+                                   .salvage = false,
                                    .models = {"tiny=/other", "more=/more"}},
                                   kFile, "f");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->listen, "127.0.0.1:1");
   EXPECT_EQ(config->threads, 0);
   EXPECT_FALSE(config->ephemeral);
+  EXPECT_FALSE(config->salvage);
+  EXPECT_EQ(config->data_dir, "/flag");
+  EXPECT_EQ(config->snapshots_kept, 9);
   EXPECT_EQ(config->models.at("tiny").directory, "/other");
   EXPECT_EQ(config->models.at("more").directory, "/more");
   EXPECT_EQ(config->models.size(), 3u);
@@ -157,6 +183,24 @@ TEST(ConfigTest, WhatIsPrintedReadsTheSame) {
   EXPECT_EQ(ToSettings(*config).at("threads"), "3");
 }
 
+TEST(ConfigTest, SessionsAreKeptWhereServicesAndUsersKeepState) {
+  EXPECT_EQ(*DefaultDataDir({.state_directory = "/var/lib/a:/var/lib/b",
+                             .xdg_state_home = "/x",
+                             .home = "/h",
+                             .root = true}),
+            "/var/lib/a");
+  EXPECT_EQ(*DefaultDataDir({.home = "/root", .root = true}), "/var/lib/mneme");
+  EXPECT_EQ(*DefaultDataDir({.xdg_state_home = "/x", .home = "/h"}),
+            "/x/mneme");
+  EXPECT_EQ(*DefaultDataDir({.xdg_state_home = "x", .home = "/h"}),
+            "/h/.local/state/mneme");
+  EXPECT_THAT(std::string(DefaultDataDir({}).status().message()),
+              HasSubstr("--data-dir"));
+  EXPECT_FALSE(ReadConfig({.models = {"tiny=x"}})->data_dir.empty());
+  EXPECT_TRUE(
+      ReadConfig({.ephemeral = true, .models = {"tiny=x"}})->data_dir.empty());
+}
+
 TEST(ConfigTest, MistakesInAFileAreToldWithTheirPlaces) {
   const std::string text = R"(lissten = "x"
 threads = "two"
@@ -164,7 +208,11 @@ drain_timeout = true
 ephemeral = 1
 metrics_listen = "unix:/x"
 session_memory = -5
-data_dir = "/d"
+data_dir = ""
+snapshots_kept = "2"
+snapshot_interval = 0
+salvage = "yes"
+store_size = true
 [models]
 "a b" = "/x"
 c = 3
@@ -180,8 +228,12 @@ d = { path = "", loud = 1 }
             HasSubstr("f:5:1: metrics_listen: found \"unix:/x\""),
             HasSubstr("f:6:1: session_memory: found \"-5\""),
             HasSubstr("f:7:1: data_dir"),
-            HasSubstr("f:9:1: models.a b: found the name \"a b\""),
-            HasSubstr("f:10:1: models.c: found integer"),
+            HasSubstr("f:8:1: snapshots_kept: found string"),
+            HasSubstr("f:9:1: snapshot_interval: found 0"),
+            HasSubstr("f:10:1: salvage: found string"),
+            HasSubstr("f:11:1: store_size: found boolean"),
+            HasSubstr("f:13:1: models.a b: found the name \"a b\""),
+            HasSubstr("f:14:1: models.c: found integer"),
             HasSubstr("models.d.loud: there is no such setting"),
             HasSubstr("--threads: found -1")));
   EXPECT_THAT(

@@ -180,15 +180,45 @@ TEST(ConvertTest, GenerateRefusesWhatItCannotRead) {
   }
 }
 
-TEST(ConvertTest, CreateNamesEachFieldThatIsNotServed) {
+TEST(ConvertTest, CreateTakesASnapshotByItsName) {
   v1::CreateSessionRequest request;
   request.set_source_snapshot("sessions/a/snapshots/b");
+  const auto options = FromProto(request);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->source_session, "a");
+  EXPECT_EQ(options->source_snapshot, "b");
+  for (const char* name :
+       {"sessions/a", "sessions/a/snapshots/", "sessions//snapshots/b",
+        "a/snapshots/b", "sessions/a/snapshots/b/snapshots/c"}) {
+    request.set_source_snapshot(name);
+    const absl::Status status = FromProto(request).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_EQ(GetReason(status)->metadata[0].second, "source_snapshot");
+  }
+}
+
+TEST(ConvertTest, AForkHasOnlyLabelsAndTtlOfItsOwn) {
+  v1::ForkSessionRequest request;
+  request.set_source("sessions/a");
+  request.mutable_session()->mutable_ttl()->set_seconds(5);
+  EXPECT_EQ(FromProto(request)->ttl, absl::Seconds(5));
+  request.mutable_session()->set_pinned(true);
   EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
-            "source_snapshot");
-  request.Clear();
-  request.mutable_session()->set_snapshot_interval_tokens(5);
+            "session.pinned");
+}
+
+TEST(ConvertTest, ARollbackNamesItsTarget) {
+  v1::RollbackSessionRequest request;
+  request.set_name("sessions/a");
   EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
-            "session.snapshot_interval_tokens");
+            "target");
+  request.set_offset(-1);
+  EXPECT_FALSE(FromProto(request).ok());
+  request.set_snapshot("sessions/b/snapshots/s");
+  EXPECT_EQ(GetReason(FromProto(request).status())->metadata[0].second,
+            "snapshot");
+  request.set_snapshot("sessions/a/snapshots/s");
+  EXPECT_EQ(FromProto(request)->snapshot, "s");
 }
 
 TEST(ConvertTest, UpdateTakesWhatItsMaskNames) {

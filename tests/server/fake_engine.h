@@ -57,6 +57,69 @@ class FakeEngine final : public Engine {
     }
     NotifyAppend();
   }
+  // What is taken from now on is in the store once it is synced.
+  void MakeDurable(const std::string& id) {
+    absl::MutexLock lock(&mu_);
+    sessions_.at(id).durability = Durability::kSynced;
+  }
+  void Sync() {
+    absl::MutexLock lock(&mu_);
+    for (auto& [id, session] : sessions_) {
+      session.durable_offset = session.next_offset;
+    }
+    NotifyAppend();
+  }
+  void ChangeSession(const std::string& id,
+                     const std::function<void(SessionInfo&)>& change) {
+    absl::MutexLock lock(&mu_);
+    change(sessions_.at(id));
+  }
+  // Whether sessions that are wanted stay on their way into memory.
+  void HoldSessionLoads(bool hold) {
+    std::vector<std::function<void()>> held;
+    {
+      absl::MutexLock lock(&mu_);
+      hold_session_loads_ = hold;
+      if (!hold) held = std::exchange(held_session_loads_, {});
+    }
+    for (const auto& load : held) load();
+  }
+  void FailNextSessionLoad(absl::Status status) {
+    absl::MutexLock lock(&mu_);
+    next_session_load_status_ = std::move(status);
+  }
+  static LoadReport Report() {
+    return {.tier = StateTier::kReplayed,
+            .load_time = absl::Seconds(2),
+            .replayed_tokens = 42};
+  }
+  // What an export gives.
+  void SetFile(std::string file) {
+    absl::MutexLock lock(&mu_);
+    file_ = std::move(file);
+  }
+  // Tells the watch of a session.
+  void Happen(SessionEvent::Kind kind, const std::string& id) {
+    const absl::StatusOr<SessionInfo> session = GetSession(id);
+    absl::MutexLock lock(&mu_);
+    if (watch_ == nullptr) return;
+    happened_.push_back({.kind = kind, .session = *session, .detail = "why"});
+    watch_->OnProgress();
+  }
+  void AddRemembered(AnsweredRequest request) {
+    absl::MutexLock lock(&mu_);
+    remembered_.push_back(std::move(request));
+  }
+  bool AwaitLoads(int64_t count) {
+    return Await([this, count]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return loads_ == count;
+    });
+  }
+  bool AwaitHolds(int64_t count) {
+    return Await([this, count]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return holds_ == count;
+    });
+  }
   // Adds to the history as a generation would.
   void WriteElsewhere(const std::string& id, int64_t bytes) {
     absl::MutexLock lock(&mu_);
@@ -193,23 +256,70 @@ class FakeEngine final : public Engine {
     return found->second;
   }
 
-  absl::StatusOr<SessionInfo> CreateSession(
-      const CreateSessionOptions& options) override {
-    absl::MutexLock lock(&mu_);
-    if (models_.count(options.model) == 0) {
-      return absl::NotFoundError("no such model");
+  using Engine::CreateSession;
+  using Engine::DeleteSession;
+  using Engine::UpdateSession;
+
+  void CreateSession(const CreateSessionOptions& options,
+                     Done<SessionInfo> done) override {
+    done(Make(options.id, options.request,
+              [&](SessionInfo& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+                session.model = options.model;
+                session.labels = options.labels;
+                session.unit = options.unit.value_or(SessionUnit::kText);
+                session.pinned = options.pinned;
+                session.snapshot_interval_tokens =
+                    options.snapshot_interval_tokens;
+                return options.source_session.empty()
+                           ? absl::OkStatus()
+                           : TakeSnapshot(options.source_session,
+                                          options.source_snapshot, &session);
+              }));
+  }
+  void ForkSession(const ForkOptions& options,
+                   Done<SessionInfo> done) override {
+    done(Make(options.id, options.request,
+              [&](SessionInfo& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+                const auto source = sessions_.find(options.source);
+                if (source == sessions_.end()) return NoSession();
+                session.model = source->second.model;
+                session.next_offset = source->second.next_offset;
+                session.labels = options.labels;
+                return options.snapshot.empty()
+                           ? absl::OkStatus()
+                           : TakeSnapshot(options.source, options.snapshot,
+                                          &session);
+              }));
+  }
+  void Load(const std::string& id, const std::string& uid,
+            Done<std::shared_ptr<SessionHold>> done) override {
+    const auto load = [this, id, uid, done] {
+      absl::Status status;
+      {
+        absl::MutexLock lock(&mu_);
+        status = std::exchange(next_session_load_status_, absl::OkStatus());
+        const auto found = sessions_.find(id);
+        if (status.ok() && found == sessions_.end()) status = NoSession();
+        if (status.ok() && !uid.empty() && uid != found->second.uid) {
+          status = absl::AbortedError("another uid");
+        }
+        if (status.ok()) ++holds_;
+      }
+      if (status.ok()) {
+        done(std::make_shared<Hold>(this));
+      } else {
+        done(status);
+      }
+    };
+    {
+      absl::MutexLock lock(&mu_);
+      ++loads_;
+      if (hold_session_loads_) {
+        held_session_loads_.push_back(load);
+        return;
+      }
     }
-    SessionInfo session;
-    session.id = options.id.empty() ? absl::StrCat("s", creates_) : options.id;
-    if (sessions_.count(session.id) != 0) {
-      return absl::AlreadyExistsError("there is one");
-    }
-    session.uid = absl::StrCat("uid-", ++creates_);
-    session.model = options.model;
-    session.epoch = 1;
-    session.labels = options.labels;
-    session.unit = options.unit.value_or(SessionUnit::kText);
-    return sessions_[session.id] = session;
+    load();
   }
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const override {
     absl::MutexLock lock(&mu_);
@@ -231,35 +341,156 @@ class FakeEngine final : public Engine {
     }
     done(session);
   }
-  absl::StatusOr<SessionInfo> UpdateSession(
-      const UpdateSessionOptions& options) override {
-    absl::MutexLock lock(&mu_);
-    const auto found = sessions_.find(options.session);
-    if (found == sessions_.end()) return NoSession();
-    SessionInfo& session = found->second;
-    if (options.labels.has_value()) session.labels = *options.labels;
-    if (options.ttl.has_value()) {
-      session.expire_time = session.update_time + *options.ttl;
-    }
-    ++session.revision;
-    return session;
+  void UpdateSession(const UpdateSessionOptions& options,
+                     Done<SessionInfo> done) override {
+    done(Change(options.session, options.request, [&](SessionInfo& session) {
+      if (options.labels.has_value()) session.labels = *options.labels;
+      if (options.ttl.has_value()) {
+        session.expire_time = session.update_time + *options.ttl;
+      }
+      if (options.pinned.has_value()) session.pinned = *options.pinned;
+      session.snapshot_interval_tokens =
+          options.snapshot_interval_tokens.value_or(
+              session.snapshot_interval_tokens);
+      ++session.revision;
+      return absl::OkStatus();
+    }));
   }
-  void ResetSession(
-      const std::string& id, bool takeover,
-      std::function<void(absl::StatusOr<SessionInfo>)> done) override {
-    absl::StatusOr<SessionInfo> session = GetSession(id);
-    if (session.ok() && !takeover &&
-        session->activity != SessionActivity::kIdle) {
-      session = absl::AbortedError("in use");
+  void ResetSession(const ResetOptions& options,
+                    Done<SessionInfo> done) override {
+    done(Change(options.session, options.request, [&](SessionInfo& session) {
+      if (!options.takeover && session.activity != SessionActivity::kIdle) {
+        return absl::AbortedError("in use");
+      }
+      session.next_offset = 0;
+      ++session.epoch;
+      return absl::OkStatus();
+    }));
+  }
+  void RollbackSession(const RollbackOptions& options,
+                       Done<SessionInfo> done) override {
+    done(Change(options.session, options.request,
+                [&](SessionInfo& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+                  if (!options.snapshot.empty()) {
+                    return TakeSnapshot(options.session, options.snapshot,
+                                        &session);
+                  }
+                  if (options.offset > session.next_offset) {
+                    return WithReason(absl::OutOfRangeError("not kept"),
+                                      {.reason = "OFFSET_NOT_KEPT",
+                                       .metadata = {{"nearest_offset", "0"}}});
+                  }
+                  session.next_offset = options.offset;
+                  ++session.epoch;
+                  return absl::OkStatus();
+                }));
+  }
+  void CreateSnapshot(const SnapshotOptions& options,
+                      Done<SnapshotInfo> done) override {
+    SnapshotInfo snapshot;
+    const absl::StatusOr<SessionInfo> session = Change(
+        options.session, {},
+        [&](SessionInfo& of) ABSL_EXCLUSIVE_LOCKS_REQUIRED(
+            mu_) -> absl::Status {
+          snapshot = {.session = of.id,
+                      .name = options.name.empty() ? "made" : options.name,
+                      .offset = of.next_offset};
+          for (const SnapshotInfo& other : snapshots_[of.id]) {
+            if (other.name != snapshot.name) continue;
+            return WithReason(absl::AlreadyExistsError("there is one"),
+                              {.reason = "SNAPSHOT_EXISTS", .metadata = {}});
+          }
+          snapshots_[of.id].push_back(snapshot);
+          Remember(options.request, snapshot);
+          return absl::OkStatus();
+        });
+    if (session.ok()) {
+      done(snapshot);
+    } else {
+      done(session.status());
     }
-    done(session);
+  }
+  absl::StatusOr<std::vector<SnapshotInfo>> ListSnapshots(
+      const std::string& session) const override {
+    MNEME_RETURN_IF_ERROR(GetSession(session).status());
+    absl::MutexLock lock(&mu_);
+    const auto found = snapshots_.find(session);
+    if (found == snapshots_.end()) return std::vector<SnapshotInfo>();
+    return found->second;
+  }
+  void DeleteSnapshot(const SnapshotOptions& options,
+                      Done<SnapshotInfo> done) override {
+    SnapshotInfo snapshot;
+    const absl::StatusOr<SessionInfo> session = Change(
+        options.session, {},
+        [&](SessionInfo& of)
+            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> absl::Status {
+              SessionInfo taken;
+              MNEME_RETURN_IF_ERROR(TakeSnapshot(of.id, options.name, &taken));
+              auto& all = snapshots_[of.id];
+              all.erase(std::find_if(all.begin(), all.end(), [&](auto& one) {
+                return one.name == options.name;
+              }));
+              Remember(options.request, snapshot);
+              return absl::OkStatus();
+            });
+    if (session.ok()) {
+      done(snapshot);
+    } else {
+      done(session.status());
+    }
+  }
+  void ExportSession(const std::string& id, const std::string& snapshot,
+                     Done<std::unique_ptr<SessionExport>> done) override {
+    absl::Status status = GetSession(id).status();
+    absl::MutexLock lock(&mu_);
+    SessionInfo taken;
+    if (status.ok() && !snapshot.empty()) {
+      status = TakeSnapshot(id, snapshot, &taken);
+    }
+    if (!status.ok()) return done(status);
+    ++streams_;
+    done(std::make_unique<Exporting>(this, file_));
+  }
+  absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
+      const ImportOptions& options) override {
+    absl::MutexLock lock(&mu_);
+    if (sessions_.count(options.id) != 0) {
+      return absl::AlreadyExistsError("there is one");
+    }
+    ++streams_;
+    return std::make_unique<Importing>(this, options);
+  }
+  absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(
+      const std::string& id, StreamListener* listener) override {
+    MNEME_ASSIGN_OR_RETURN(const SessionInfo session, GetSession(id));
+    absl::MutexLock lock(&mu_);
+    ++streams_;
+    watch_ = listener;
+    happened_.push_back({.kind = SessionEvent::Kind::kNow, .session = session});
+    return std::make_unique<Watching>(this);
+  }
+  void VerifySession(const std::string& id,
+                     std::function<void(absl::Status)> done) override {
+    const absl::StatusOr<SessionInfo> session = GetSession(id);
+    if (!session.ok()) return done(session.status());
+    if (session->condition == SessionCondition::kActive) {
+      done(absl::OkStatus());
+    } else {
+      done(absl::DataLossError(session->quarantine));
+    }
+  }
+  std::vector<AnsweredRequest> TakeAnsweredRequests() override {
+    absl::MutexLock lock(&mu_);
+    return remembered_;
   }
   void CommitSegment(
       const std::string& id, const std::string& /*uid*/,
       std::function<void(absl::StatusOr<SegmentCommit>)> done) override {
     const absl::StatusOr<SessionInfo> session = GetSession(id);
     if (!session.ok()) return done(session.status());
-    done(SegmentCommit{.position = session->position, .segment_tokens = 3});
+    done(SegmentCommit{
+        .position = session->position, .segment_tokens = 3, .load = Report()});
   }
   std::vector<SessionInfo> ListSessions(
       const std::string& after, int64_t limit,
@@ -272,20 +503,25 @@ class FakeEngine final : public Engine {
       if (filter.model.has_value() && *filter.model != it->second.model) {
         continue;
       }
+      if (filter.tier.has_value() && *filter.tier != it->second.tier) continue;
       page.push_back(it->second);
     }
     return page;
   }
-  absl::Status DeleteSession(const std::string& id,
-                             const std::string& uid) override {
-    absl::MutexLock lock(&mu_);
-    const auto found = sessions_.find(id);
-    if (found == sessions_.end()) return NoSession();
-    if (!uid.empty() && uid != found->second.uid) {
-      return absl::AbortedError("another uid");
+  void DeleteSession(const DeleteOptions& options,
+                     Done<SessionInfo> done) override {
+    const absl::StatusOr<SessionInfo> session =
+        Change(options.session, options.request, [&](SessionInfo& found) {
+          return options.uid.empty() || options.uid == found.uid
+                     ? absl::OkStatus()
+                     : absl::AbortedError("another uid");
+        });
+    if (session.ok()) {
+      Happen(SessionEvent::Kind::kDeleted, options.session);
+      absl::MutexLock lock(&mu_);
+      sessions_.erase(options.session);
     }
-    sessions_.erase(found);
-    return absl::OkStatus();
+    done(session);
   }
 
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppend(
@@ -298,9 +534,11 @@ class FakeEngine final : public Engine {
       return WithReason(absl::AbortedError("another stream writes"),
                         {.reason = "SESSION_BUSY", .metadata = {}});
     }
+    if (options.hold == nullptr) return WouldBlock();
     ++streams_;
     append_ = listener;
-    return std::make_unique<Append>(this, sessions_.at(options.session));
+    return std::make_unique<Append>(this, sessions_.at(options.session),
+                                    options.hold);
   }
   absl::StatusOr<std::unique_ptr<Generation>> Generate(
       const GenerateOptions& options, StreamListener* listener) override {
@@ -308,11 +546,13 @@ class FakeEngine final : public Engine {
     if (absl::Status status = TakeFailure(options.session); !status.ok()) {
       return status;
     }
+    if (options.hold == nullptr) return WouldBlock();
     ++streams_;
     generation_ = listener;
     last_generate_ = options;
+    last_generate_.hold.reset();
     if (!events_.empty()) listener->OnProgress();
-    return std::make_unique<Generating>(this);
+    return std::make_unique<Generating>(this, options.hold);
   }
   absl::StatusOr<std::unique_ptr<Scoring>> Score(
       const ScoreOptions& options, StreamListener* listener) override {
@@ -320,8 +560,9 @@ class FakeEngine final : public Engine {
     if (absl::Status status = TakeFailure(options.session); !status.ok()) {
       return status;
     }
+    if (options.hold == nullptr) return WouldBlock();
     ++streams_;
-    return std::make_unique<FakeScoring>(this, listener);
+    return std::make_unique<FakeScoring>(this, options.hold, listener);
   }
 
   absl::Status SetSessionMemory(int64_t bytes) override {
@@ -335,8 +576,14 @@ class FakeEngine final : public Engine {
       stats.models.push_back(
           {.model = name,
            .sessions = static_cast<int64_t>(sessions_.size()),
+           .hot_sessions = 1,
            .state_bytes = 0});
     }
+    stats.sessions = static_cast<int64_t>(sessions_.size()) + 1;
+    stats.index_bytes = 77;
+    stats.store_memory_bytes = 5;
+    stats.store_bytes = 300;
+    stats.durable_lag_bytes = 9;
     stats.session_memory_used_bytes = 1234;
     stats.session_memory_limit_bytes = 4096;
     return stats;
@@ -353,13 +600,109 @@ class FakeEngine final : public Engine {
   }
 
  private:
+  class Hold final : public SessionHold {
+   public:
+    explicit Hold(FakeEngine* engine) : engine_(engine) {}
+    ~Hold() override {
+      absl::MutexLock lock(&engine_->mu_);
+      --engine_->holds_;
+    }
+    const LoadReport& report() const override { return report_; }
+
+   private:
+    FakeEngine* const engine_;
+    const LoadReport report_ = Report();
+  };
+
+  class Exporting final : public SessionExport {
+   public:
+    Exporting(FakeEngine* engine, std::string file)
+        : engine_(engine), file_(std::move(file)) {}
+    ~Exporting() override {
+      absl::MutexLock lock(&engine_->mu_);
+      --engine_->streams_;
+    }
+    int64_t total_bytes() const override {
+      return static_cast<int64_t>(file_.size());
+    }
+    std::string_view Read(int64_t offset, int64_t bytes) const override {
+      return std::string_view(file_).substr(static_cast<size_t>(offset),
+                                            static_cast<size_t>(bytes));
+    }
+
+   private:
+    FakeEngine* const engine_;
+    const std::string file_;
+  };
+
+  // A file of at most 10 bytes, which is damaged if it says so.
+  class Importing final : public SessionImport {
+   public:
+    Importing(FakeEngine* engine, ImportOptions options)
+        : engine_(engine), options_(std::move(options)) {}
+    ~Importing() override {
+      absl::MutexLock lock(&engine_->mu_);
+      --engine_->streams_;
+    }
+    absl::Status Add(std::string_view bytes) override {
+      file_ += bytes;
+      if (file_.size() <= 10) return absl::OkStatus();
+      return WithReason(absl::ResourceExhaustedError("too large"),
+                        {.reason = "RAM_BUDGET", .metadata = {}});
+    }
+    void Finish(Done<SessionInfo> done) override {
+      if (file_ == "damaged") {
+        return done(absl::DataLossError("the file is damaged"));
+      }
+      done(engine_->Make(
+          options_.id, options_.request, [&](SessionInfo& session) {
+            session.model = "tiny";
+            session.next_offset = static_cast<int64_t>(file_.size());
+            return absl::OkStatus();
+          }));
+    }
+
+   private:
+    FakeEngine* const engine_;
+    const ImportOptions options_;
+    std::string file_;
+  };
+
+  class Watching final : public SessionWatch {
+   public:
+    explicit Watching(FakeEngine* engine) : engine_(engine) {}
+    ~Watching() override {
+      absl::MutexLock lock(&engine_->mu_);
+      engine_->watch_ = nullptr;
+      --engine_->streams_;
+    }
+    absl::optional<SessionEvent> Poll() override {
+      absl::MutexLock lock(&engine_->mu_);
+      if (engine_->happened_.empty()) return absl::nullopt;
+      SessionEvent event = std::move(engine_->happened_.front());
+      engine_->happened_.pop_front();
+      ended_ = event.kind == SessionEvent::Kind::kDeleted;
+      return event;
+    }
+    bool ended() const override { return ended_; }
+
+   private:
+    FakeEngine* const engine_;
+    bool ended_ = false;
+  };
+
   class Append final : public AppendStream {
    public:
-    Append(FakeEngine* engine, const SessionInfo& session)
-        : engine_(engine), id_(session.id) {
+    Append(FakeEngine* engine, const SessionInfo& session,
+           std::shared_ptr<SessionHold> hold)
+        : engine_(engine), id_(session.id), hold_(std::move(hold)) {
       opened_.uid = session.uid;
       opened_.epoch = session.epoch;
+      opened_.durability = session.durability;
+      opened_.durable_offset = session.durable_offset;
       opened_.absorbed_offset = session.absorbed_offset;
+      opened_.history_digest = std::string(64, 'h');
+      opened_.load = Report();
       opened_.next_offset = session.next_offset;
       opened_.max_inflight_bytes = 4096;
       opened_.max_segment_bytes = 1024;
@@ -391,6 +734,7 @@ class FakeEngine final : public Engine {
       absl::MutexLock lock(&engine_->mu_);
       const SessionInfo& session = engine_->sessions_.at(id_);
       return {.absorbed_offset = session.absorbed_offset,
+              .durable_offset = session.durable_offset,
               .position = session.absorbed_offset,
               .tokens = session.absorbed_offset - opened_.absorbed_offset,
               .idle = session.absorbed_offset == session.next_offset};
@@ -407,12 +751,14 @@ class FakeEngine final : public Engine {
    private:
     FakeEngine* const engine_;
     const std::string id_;
+    const std::shared_ptr<SessionHold> hold_;
     AppendOpened opened_;
   };
 
   class Generating final : public Generation {
    public:
-    explicit Generating(FakeEngine* engine) : engine_(engine) {}
+    Generating(FakeEngine* engine, std::shared_ptr<SessionHold> hold)
+        : engine_(engine), hold_(std::move(hold)) {}
     ~Generating() override {
       absl::MutexLock lock(&engine_->mu_);
       engine_->generation_ = nullptr;
@@ -436,13 +782,15 @@ class FakeEngine final : public Engine {
 
    private:
     FakeEngine* const engine_;
+    const std::shared_ptr<SessionHold> hold_;
   };
 
   // Every byte is a token of one bit; scored as it comes.
   class FakeScoring final : public Scoring {
    public:
-    FakeScoring(FakeEngine* engine, StreamListener* listener)
-        : engine_(engine), listener_(listener) {}
+    FakeScoring(FakeEngine* engine, std::shared_ptr<SessionHold> hold,
+                StreamListener* listener)
+        : engine_(engine), hold_(std::move(hold)), listener_(listener) {}
     ~FakeScoring() override {
       absl::MutexLock lock(&engine_->mu_);
       --engine_->streams_;
@@ -466,6 +814,7 @@ class FakeEngine final : public Engine {
       ScoreEvent event;
       event.kind = ScoreEvent::Kind::kFinished;
       event.totals = totals_;
+      event.load = Report();
       events_.push_back(std::move(event));
       listener_->OnProgress();
     }
@@ -481,13 +830,72 @@ class FakeEngine final : public Engine {
    private:
     static constexpr float kOneBit = -0.693147180559945f;
     FakeEngine* const engine_;
+    const std::shared_ptr<SessionHold> hold_;
     StreamListener* const listener_;
     ScoreTotals totals_;
     std::deque<ScoreEvent> events_;
   };
 
+  static absl::Status WouldBlock() {
+    return absl::InternalError("a session that is not held was asked for");
+  }
   static absl::Status NoSession() {
     return absl::NotFoundError("no such session");
+  }
+  template <typename Outcome>
+  void Remember(const RequestTag<Outcome>& request, const Outcome& outcome)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (request.id.empty()) return;
+    remembered_.push_back({.id = request.id,
+                           .digest = request.digest,
+                           .reply = request.reply(outcome),
+                           .time = absl::Now()});
+  }
+  // Makes a session that `fill` describes.
+  template <typename Fill>
+  absl::StatusOr<SessionInfo> Make(const std::string& id,
+                                   const RequestTag<SessionInfo>& request,
+                                   Fill fill) ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    SessionInfo session;
+    session.id = id.empty() ? absl::StrCat("s", creates_) : id;
+    session.expire_time = absl::InfiniteFuture();
+    session.epoch = 1;
+    MNEME_RETURN_IF_ERROR(fill(session));
+    if (models_.count(session.model) == 0) {
+      return absl::NotFoundError("no such model");
+    }
+    if (sessions_.count(session.id) != 0) {
+      return absl::AlreadyExistsError("there is one");
+    }
+    session.uid = absl::StrCat("uid-", ++creates_);
+    Remember(request, session);
+    return sessions_[session.id] = session;
+  }
+  // Has `change` done to a session.
+  template <typename ChangeFunction>
+  absl::StatusOr<SessionInfo> Change(const std::string& id,
+                                     const RequestTag<SessionInfo>& request,
+                                     ChangeFunction change)
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return NoSession();
+    MNEME_RETURN_IF_ERROR(change(found->second));
+    Remember(request, found->second);
+    return found->second;
+  }
+  // Puts `session` where a snapshot is.
+  absl::Status TakeSnapshot(const std::string& of, const std::string& name,
+                            SessionInfo* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    for (const SnapshotInfo& snapshot : snapshots_[of]) {
+      if (snapshot.name != name) continue;
+      session->next_offset = snapshot.offset;
+      return absl::OkStatus();
+    }
+    return WithReason(absl::NotFoundError("no such snapshot"),
+                      {.reason = "SNAPSHOT_NOT_FOUND", .metadata = {}});
   }
   absl::Status TakeFailure(const std::string& id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -506,6 +914,17 @@ class FakeEngine final : public Engine {
   mutable absl::Mutex mu_;
   std::map<std::string, ModelInfo> models_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, SessionInfo> sessions_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::vector<SnapshotInfo>> snapshots_
+      ABSL_GUARDED_BY(mu_);
+  std::vector<AnsweredRequest> remembered_ ABSL_GUARDED_BY(mu_);
+  std::string file_ ABSL_GUARDED_BY(mu_);
+  StreamListener* watch_ ABSL_GUARDED_BY(mu_) = nullptr;
+  std::deque<SessionEvent> happened_ ABSL_GUARDED_BY(mu_);
+  int64_t loads_ ABSL_GUARDED_BY(mu_) = 0;  // asked for
+  int64_t holds_ ABSL_GUARDED_BY(mu_) = 0;
+  bool hold_session_loads_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::function<void()>> held_session_loads_ ABSL_GUARDED_BY(mu_);
+  absl::Status next_session_load_status_ ABSL_GUARDED_BY(mu_);
   int64_t creates_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t streams_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t credit_ ABSL_GUARDED_BY(mu_) = 1000000;

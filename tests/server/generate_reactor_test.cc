@@ -38,7 +38,9 @@ GenerateEvent Finished() {
   event.reason = FinishReason::kStop;
   event.next_offset = 9;
   event.stop_token = 0;
+  event.durable_offset = 8;
   event.stats.generated_tokens = 3;
+  event.stats.load = FakeEngine::Report();
   return event;
 }
 
@@ -82,7 +84,11 @@ TEST_F(GenerateReactorTest, TokensThatAreReadyShareAMessage) {
   EXPECT_EQ(response.finished().finish_reason(),
             v1::GenerateResponse::Finished::STOP);
   EXPECT_EQ(response.finished().next_offset(), 9);
+  EXPECT_EQ(response.finished().durable_offset(), 8);
   EXPECT_EQ(response.finished().stats().generated_tokens(), 3);
+  EXPECT_EQ(response.finished().stats().state_tier(), v1::Session::REPLAYED);
+  EXPECT_EQ(response.finished().stats().tokens_replayed(), 42);
+  EXPECT_EQ(response.finished().stats().load_time().seconds(), 2);
   EXPECT_TRUE(Finish().ok());
 }
 

@@ -96,6 +96,13 @@ TEST_F(GrpcServerTest, MetricsHaveTheirFamiliesFromTheStart) {
            "mneme_step_seconds_count{model=\"tiny\",phase=\"prefill\"} 0",
            "mneme_session_events_total{event=\"create\",model=\"tiny\"} 0",
            "mneme_cancelled_total{model=\"tiny\",stage=\"decode\"} 0",
+           "mneme_session_events_total{event=\"evict\",model=\"tiny\"} 0",
+           "mneme_state_load_seconds_count{model=\"tiny\"} 0",
+           "mneme_state_evict_seconds_count{model=\"tiny\"} 0",
+           "mneme_state_load_failures_total{model=\"tiny\",reason=\"damaged\"}"
+           " 0",
+           "mneme_replayed_tokens_total{model=\"tiny\"} 0",
+           "mneme_session_age_tokens_count{model=\"tiny\"} 0",
            "mneme_credit_stalls_total{model=\"tiny\"} 0",
            "mneme_pass_failures_total{model=\"tiny\"} 0",
        }) {
@@ -124,6 +131,11 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
   metrics_.OnGenerationFinished("tiny", true, FinishReason::kLength, stats);
   metrics_.OnRejected("tiny", "RAM_BUDGET");
   metrics_.OnSessionEvent("tiny", SessionEventKind::kReset);
+  metrics_.OnSessionEvent("tiny", SessionEventKind::kQuarantine);
+  metrics_.OnSessionLoaded("tiny", FakeEngine::Report());
+  metrics_.OnSessionEvicted("tiny", absl::Seconds(1));
+  metrics_.OnSnapshot("tiny", 5000);
+  metrics_.OnLoadFailed("tiny", "incompatible");
   metrics_.OnPassFailed("unknown");  // not counted, not fatal
   const std::string text = MetricsText();
   for (const char* line : {
@@ -136,6 +148,16 @@ TEST_F(GrpcServerTest, WhatTheEngineTellsIsCounted) {
            "mneme_generations_total{finish_reason=\"length\",model=\"tiny\"} 1",
            "mneme_rejected_total{reason=\"ram_budget\"} 1",
            "mneme_session_events_total{event=\"reset\",model=\"tiny\"} 1",
+           "mneme_session_events_total{event=\"quarantine\",model=\"tiny\"} 1",
+           "mneme_session_events_total{event=\"load\",model=\"tiny\"} 1",
+           "mneme_session_events_total{event=\"evict\",model=\"tiny\"} 1",
+           "mneme_session_events_total{event=\"snapshot\",model=\"tiny\"} 1",
+           "mneme_state_load_seconds_sum{model=\"tiny\"} 2",
+           "mneme_replayed_tokens_total{model=\"tiny\"} 42",
+           "mneme_state_evict_seconds_sum{model=\"tiny\"} 1",
+           "mneme_session_age_tokens_sum{model=\"tiny\"} 5000",
+           "mneme_state_load_failures_total{model=\"tiny\",reason="
+           "\"incompatible\"} 1",
        }) {
     EXPECT_THAT(text, HasSubstr(line));
   }
@@ -147,7 +169,13 @@ TEST_F(GrpcServerTest, GaugesShowTheEngineAndTheProcess) {
       serializer.Serialize(EngineGauges(&engine_).Collect());
   EXPECT_THAT(engine, HasSubstr("mneme_sessions{model=\"tiny\",state=\"hot\"}"
                                 " 1"));
+  EXPECT_THAT(engine, HasSubstr("mneme_sessions{model=\"tiny\",state=\"cold\"}"
+                                " 0"));
   EXPECT_THAT(engine, HasSubstr("mneme_state_bytes{tier=\"ram\"} 1234"));
+  EXPECT_THAT(engine, HasSubstr("mneme_state_bytes{tier=\"store\"} 300"));
+  EXPECT_THAT(engine, HasSubstr("mneme_store_bytes 300"));
+  EXPECT_THAT(engine, HasSubstr("mneme_store_writable 1"));
+  EXPECT_THAT(engine, HasSubstr("mneme_durable_lag_bytes 9"));
   EXPECT_THAT(engine, HasSubstr("mneme_state_budget_bytes{tier=\"ram\"} 4096"));
   EXPECT_THAT(
       engine,

@@ -120,6 +120,43 @@ TEST_F(RequestIdTableTest, TheOldestAnswersGoWhenItIsFull) {
   EXPECT_EQ(Ask(table.get(), "r0", "x"), "101");
 }
 
+// What a process before this one remembered.
+AnsweredRequest Answered(const std::string& id, absl::Time time) {
+  v1::CreateSessionRequest request;
+  request.set_session_id("x");
+  (*request.mutable_session()->mutable_labels())["a"] = "1";
+  (*request.mutable_session()->mutable_labels())["b"] = "2";
+  v1::Session reply;
+  reply.set_uid("old");
+  return {.id = id,
+          .digest = RequestDigest("CreateSession", request),
+          .reply = reply.SerializeAsString(),
+          .time = time};
+}
+
+TEST_F(RequestIdTableTest, WhatWasAnsweredBeforeIsAnsweredAlike) {
+  const auto table = Make({.clock = &clock_});
+  table->Restore({Answered("r", clock_.Now() - absl::Hours(1))});
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "old");
+  Ask(table.get(), "r", "y");
+  EXPECT_EQ(GetReason(status_)->reason, "REQUEST_ID_REUSED");
+  clock_.elapsed += absl::Hours(23);
+  EXPECT_EQ(Ask(table.get(), "r", "x"), "1");
+}
+
+TEST_F(RequestIdTableTest, AClockThatWasSetDoesNotKeepAnswersForEver) {
+  const auto table = Make({.clock = &clock_});
+  table->Restore({Answered("late", clock_.Now() + absl::Hours(1000)),
+                  Answered("old", clock_.Now() - absl::Hours(1000)),
+                  Answered("early", clock_.Now() - absl::Hours(1))});
+  EXPECT_EQ(Ask(table.get(), "late", "x"), "old");
+  EXPECT_EQ(Ask(table.get(), "early", "x"), "old");
+  EXPECT_EQ(Ask(table.get(), "old", "x"), "1");
+  clock_.elapsed += absl::Hours(24);
+  EXPECT_EQ(Ask(table.get(), "late", "x"), "2");
+  EXPECT_EQ(Ask(table.get(), "early", "x"), "3");
+}
+
 TEST_F(RequestIdTableTest, AnIdHasABoundedLength) {
   const auto table = Make({.clock = &clock_});
   EXPECT_EQ(Ask(table.get(), std::string(64, 'r'), "x"), "1");

@@ -44,7 +44,9 @@ TEST_F(ScoreReactorTest, ASummaryIsOneMessage) {
   EXPECT_THAT(last_.totals().bits_per_byte(), DoubleNear(1, 1e-6));
   EXPECT_THAT(last_.totals().bits_per_token(), DoubleNear(1, 1e-6));
   EXPECT_TRUE(last_.has_finished());
+  EXPECT_EQ(last_.finished().stats().tokens_replayed(), 42);
   EXPECT_TRUE(engine_.AwaitStreams(0));
+  EXPECT_TRUE(engine_.AwaitHolds(0));
 }
 
 TEST_F(ScoreReactorTest, EveryTokenComesWhenAskedFor) {

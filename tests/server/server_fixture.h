@@ -59,6 +59,13 @@ class ServerFixture : public ::testing::Test {
  protected:
   void SetUp() override {
     metrics_.AddModel(FakeEngine::MakeModel("tiny"));
+    StartServer();
+    MakeSession("alice");
+  }
+
+  // Another one, if there is one, over the same engine.
+  void StartServer() {
+    server_.reset();
     auto server = GrpcServer::Start({.listen = "127.0.0.1:0",
                                      .admin_listen = "127.0.0.1:0",
                                      .engine = &engine_,
@@ -78,7 +85,6 @@ class ServerFixture : public ::testing::Test {
     admin_channel_ = grpc::CreateChannel(server_->admin_address(),
                                          grpc::InsecureChannelCredentials());
     admin_ = v1::Admin::NewStub(admin_channel_);
-    MakeSession("alice");
   }
 
   void MakeSession(const std::string& id) {

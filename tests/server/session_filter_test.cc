@@ -20,7 +20,10 @@ TEST(SessionFilterTest, TermsAreJoined) {
   EXPECT_FALSE(filter->nothing);
   EXPECT_EQ(ParseSessionFilter("labels.a = \"1 = x\"")->labels.at("a"),
             "1 = x");
-  EXPECT_TRUE(ParseSessionFilter("state_tier = COLD")->nothing);
+  EXPECT_EQ(filter->tier, StateTier::kHot);
+  EXPECT_EQ(ParseSessionFilter("state_tier = COLD")->tier, StateTier::kCold);
+  EXPECT_TRUE(
+      ParseSessionFilter("state_tier = COLD AND state_tier = HOT")->nothing);
   EXPECT_TRUE(ParseSessionFilter("").ok());
 }
 

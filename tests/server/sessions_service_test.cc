@@ -148,22 +148,75 @@ TEST_F(SessionsServiceTest, ListChecksItsArguments) {
   EXPECT_EQ(FactOf(status, "field"), "filter");
 }
 
-TEST_F(SessionsServiceTest, WhatIsNotServedSaysSo) {
-  Call unary;
-  const grpc::Status fork = sessions_->ForkSession(&unary, {}, &session_);
-  EXPECT_EQ(fork.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(FactOf(fork, "method"), "mneme.v1.Sessions/ForkSession");
+TEST_F(SessionsServiceTest, AQuarantinedSessionIsShownWithoutDigests) {
+  engine_.ChangeSession("alice", [](SessionInfo& session) {
+    session.condition = SessionCondition::kQuarantined;
+    session.quarantine = "a record is damaged";
+    session.tier = StateTier::kCold;
+  });
+  ASSERT_TRUE(Get("sessions/alice").ok());
+  EXPECT_EQ(session_.state(), v1::Session::QUARANTINED);
+  EXPECT_EQ(session_.state_detail(), "a record is damaged");
+  EXPECT_EQ(session_.state_tier(), v1::Session::COLD);
+  EXPECT_TRUE(session_.state_digest().empty());
 
-  Call watching;
-  auto watch = sessions_->WatchSession(&watching, {});
-  v1::SessionEvent event;
-  EXPECT_FALSE(watch->Read(&event));
-  EXPECT_THAT(watch->Finish().error_message(), HasSubstr("WatchSession"));
+  Call call;
+  v1::VerifySessionRequest request;
+  request.set_name("sessions/alice");
+  v1::VerifySessionResponse verified;
+  ASSERT_TRUE(sessions_->VerifySession(&call, request, &verified).ok());
+  EXPECT_FALSE(verified.whole());
+  EXPECT_EQ(verified.problem(), "a record is damaged");
+}
 
-  Call importing;
-  auto import = sessions_->ImportSession(&importing, &session_);
-  import->WritesDone();
-  EXPECT_THAT(import->Finish().error_message(), HasSubstr("ImportSession"));
+TEST_F(SessionsServiceTest, AWholeSessionIsVerified) {
+  for (const auto& [name, code] :
+       {std::pair("sessions/alice", grpc::StatusCode::OK),
+        std::pair("sessions/nobody", grpc::StatusCode::NOT_FOUND),
+        std::pair("alice", grpc::StatusCode::INVALID_ARGUMENT)}) {
+    Call call;
+    v1::VerifySessionRequest request;
+    request.set_name(name);
+    v1::VerifySessionResponse verified;
+    EXPECT_EQ(sessions_->VerifySession(&call, request, &verified).error_code(),
+              code);
+    EXPECT_EQ(verified.whole(), code == grpc::StatusCode::OK);
+  }
+}
+
+TEST_F(SessionsServiceTest, SettingsAreGivenAndChanged) {
+  v1::CreateSessionRequest create;
+  create.set_session_id("bob");
+  create.mutable_session()->set_pinned(true);
+  create.mutable_session()->set_snapshot_interval_tokens(10);
+  ASSERT_TRUE(Create(create).ok());
+  EXPECT_TRUE(session_.pinned());
+  EXPECT_EQ(session_.snapshot_interval_tokens(), 10);
+
+  v1::UpdateSessionRequest update;
+  update.mutable_session()->set_name("sessions/bob");
+  update.mutable_session()->set_snapshot_interval_tokens(20);
+  update.mutable_update_mask()->add_paths("pinned");
+  Call masked;
+  ASSERT_TRUE(sessions_->UpdateSession(&masked, update, &session_).ok());
+  EXPECT_FALSE(session_.pinned());
+  EXPECT_EQ(session_.snapshot_interval_tokens(), 10);
+  update.clear_update_mask();
+  Call all;
+  ASSERT_TRUE(sessions_->UpdateSession(&all, update, &session_).ok());
+  EXPECT_EQ(session_.snapshot_interval_tokens(), 20);
+}
+
+TEST_F(SessionsServiceTest, SessionsAreListedByWhereTheyAre) {
+  MakeSession("bob");
+  engine_.ChangeSession(
+      "bob", [](SessionInfo& session) { session.tier = StateTier::kCold; });
+  v1::ListSessionsRequest request;
+  request.set_filter("state_tier = COLD");
+  ASSERT_TRUE(List(request).ok());
+  ASSERT_EQ(page_.sessions_size(), 1);
+  EXPECT_EQ(page_.sessions(0).name(), "sessions/bob");
+  EXPECT_EQ(page_.sessions(0).state_tier(), v1::Session::COLD);
 }
 
 TEST_F(SessionsServiceTest, ASegmentOfASessionIsCommitted) {
@@ -179,6 +232,9 @@ TEST_F(SessionsServiceTest, ASegmentOfASessionIsCommitted) {
               code);
   }
   EXPECT_EQ(reply.segment_tokens(), 3);
+  EXPECT_EQ(reply.state_tier(), v1::Session::REPLAYED);
+  EXPECT_EQ(reply.tokens_replayed(), 42);
+  EXPECT_EQ(reply.load_time().seconds(), 2);
 }
 
 TEST_F(SessionsServiceTest, TextIsTokenizedWithoutASession) {

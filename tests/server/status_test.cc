@@ -50,6 +50,41 @@ TEST(StatusTest, WhatIsMissingIsNamed) {
   EXPECT_EQ(missing.resource_name(), "models/m");
 }
 
+TEST(StatusTest, OfASnapshotsNameThePartThatIsMissingIsNamed) {
+  const std::string name = "sessions/a/snapshots/s";
+  const grpc::Status session =
+      ToGrpcStatus(absl::NotFoundError("no session"), name);
+  EXPECT_EQ(ReasonOf(session), "SESSION_NOT_FOUND");
+  EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(session).resource_name(),
+            "sessions/a");
+  const grpc::Status snapshot =
+      ToGrpcStatus(WithReason(absl::NotFoundError("no snapshot"),
+                              {.reason = "SNAPSHOT_NOT_FOUND", .metadata = {}}),
+                   name);
+  const auto missing = DetailOf<google::rpc::ResourceInfo>(snapshot);
+  EXPECT_EQ(missing.resource_type(), "mneme.v1.Snapshot");
+  EXPECT_EQ(missing.resource_name(), name);
+}
+
+TEST(StatusTest, WhatTheStoreRefusesSaysHowToGoOn) {
+  const grpc::Status down =
+      ToGrpcStatus(WithReason(absl::UnavailableError("no disk"),
+                              {.reason = "STORE_UNAVAILABLE", .metadata = {}}));
+  EXPECT_EQ(ReasonOf(down), "STORE_UNAVAILABLE");
+  EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(down).has_retry_delay());
+  const grpc::Status full =
+      ToGrpcStatus(WithReason(absl::ResourceExhaustedError("full"),
+                              {.reason = "QUOTA", .metadata = {}}));
+  EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(full).violations_size(), 1);
+  const grpc::Status damaged =
+      ToGrpcStatus(WithReason(absl::DataLossError("damaged"),
+                              {.reason = "SESSION_QUARANTINED",
+                               .metadata = {{"snapshot", "auto-1"}}}),
+                   "sessions/a");
+  EXPECT_EQ(damaged.error_code(), grpc::StatusCode::DATA_LOSS);
+  EXPECT_EQ(FactOf(damaged, "snapshot"), "auto-1");
+}
+
 TEST(StatusTest, ABadFieldIsNamed) {
   const grpc::Status status = ToGrpcStatus(BadField("a.b", "found 1"));
   EXPECT_EQ(ReasonOf(status), "BAD_FIELD");
@@ -61,7 +96,8 @@ TEST(StatusTest, ABadFieldIsNamed) {
 TEST(StatusTest, EveryReasonOfOursIsInTheContract) {
   for (const grpc::Status& status :
        {ToGrpcStatus(BadField("f", "d")), ToGrpcStatus(UnsupportedField("f")),
-        ToGrpcStatus(UnsupportedMethod("m")), ToGrpcStatus(DrainingError()),
+        ToGrpcStatus(DrainingError()),
+        ToGrpcStatus(SessionExists(absl::AlreadyExistsError("is there"))),
         ToGrpcStatus(absl::InternalError("bug")),
         ToGrpcStatus(absl::AlreadyExistsError("is there")),
         ToGrpcStatus(absl::NotFoundError("none"), "sessions/a"),
