@@ -22,6 +22,7 @@ ENV OMP_WAIT_POLICY=passive
 USER mneme
 WORKDIR /var/lib/mneme
 # The one place for what should stay; the rest may be read-only.
+ENV STATE_DIRECTORY=/var/lib/mneme/sessions
 VOLUME ["/var/lib/mneme"]
 # 7600: gRPC. 7601: Prometheus metrics. Operators are served inside only.
 EXPOSE 7600 7601

@@ -17,6 +17,15 @@ std::string ResourceName(const std::string& collection, const std::string& id) {
   return absl::StartsWith(id, collection) ? id : absl::StrCat(collection, id);
 }
 
+std::string ResourceId(const std::string& collection, const std::string& id) {
+  return ResourceName(collection, id).substr(collection.size());
+}
+
+std::string SnapshotName(const std::string& session, const std::string& id) {
+  if (absl::StartsWith(id, "sessions/")) return id;
+  return absl::StrCat(ResourceName("sessions/", session), "/snapshots/", id);
+}
+
 absl::Status PrintJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.always_print_primitive_fields = true;

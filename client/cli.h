@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "client/client.h"
@@ -33,8 +34,18 @@ struct Cli {
   Interrupts* interrupts = nullptr;
 };
 
+// `labels` are KEY=VALUE each.
+void SetLabels(const std::vector<std::string>& labels, v1::Session* session);
+
 // "sessions/alice" for ("sessions/", "alice") and also for the full name.
 std::string ResourceName(const std::string& collection, const std::string& id);
+
+// "sessions/alice/snapshots/noon" for ("alice", "noon"), and also if either or
+// both are full names.
+std::string SnapshotName(const std::string& session, const std::string& id);
+
+// `id` without the collection, where a request wants it so.
+std::string ResourceId(const std::string& collection, const std::string& id);
 
 // The message as proto3 JSON on one line of standard output, fields without
 // presence included.

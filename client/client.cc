@@ -58,6 +58,25 @@ absl::StatusOr<Response> Call(ActiveCalls* calls, const ClientOptions& options,
   }
 }
 
+// Gives each message of `stream` to `on_message`, whose error ends the call.
+template <typename Message, typename Reader, typename OnMessage>
+absl::Status ReadAll(ActiveCall* call, Reader* stream, OnMessage on_message) {
+  absl::Status wanted = absl::OkStatus();
+  Message message;
+  while (stream->Read(&message)) {
+    wanted = on_message(message);
+    if (!wanted.ok()) {
+      call->context().TryCancel();
+      break;
+    }
+  }
+  // Finish wants the stream read to its end.
+  while (stream->Read(&message)) {
+  }
+  const grpc::Status status = stream->Finish();
+  return wanted.ok() ? ToAbslStatus(status) : wanted;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
@@ -152,6 +171,102 @@ absl::StatusOr<v1::Session> Client::ResetSession(
                            WithRequestId(request));
 }
 
+absl::StatusOr<v1::Session> Client::ForkSession(
+    const v1::ForkSessionRequest& request) {
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
+                           &v1::Sessions::Stub::ForkSession,
+                           WithRequestId(request));
+}
+
+absl::StatusOr<v1::Session> Client::RollbackSession(
+    const v1::RollbackSessionRequest& request) {
+  return Call<v1::Session>(&stubs_->calls, options_, stubs_->sessions.get(),
+                           &v1::Sessions::Stub::RollbackSession,
+                           WithRequestId(request));
+}
+
+absl::StatusOr<v1::VerifySessionResponse> Client::VerifySession(
+    const v1::VerifySessionRequest& request) {
+  return Call<v1::VerifySessionResponse>(
+      &stubs_->calls, options_, stubs_->sessions.get(),
+      &v1::Sessions::Stub::VerifySession, request);
+}
+
+absl::StatusOr<v1::Snapshot> Client::CreateSnapshot(
+    const v1::CreateSnapshotRequest& request) {
+  return Call<v1::Snapshot>(&stubs_->calls, options_, stubs_->sessions.get(),
+                            &v1::Sessions::Stub::CreateSnapshot,
+                            WithRequestId(request));
+}
+
+absl::StatusOr<v1::ListSnapshotsResponse> Client::ListSnapshots(
+    const v1::ListSnapshotsRequest& request) {
+  return Call<v1::ListSnapshotsResponse>(
+      &stubs_->calls, options_, stubs_->sessions.get(),
+      &v1::Sessions::Stub::ListSnapshots, request);
+}
+
+absl::Status Client::DeleteSnapshot(const v1::DeleteSnapshotRequest& request) {
+  return Call<google::protobuf::Empty>(
+             &stubs_->calls, options_, stubs_->sessions.get(),
+             &v1::Sessions::Stub::DeleteSnapshot, WithRequestId(request))
+      .status();
+}
+
+absl::StatusOr<int64_t> Client::ExportSession(
+    const v1::ExportSessionRequest& request,
+    const std::function<absl::Status(const std::string& chunk)>& on_chunk) {
+  ActiveCall call(&stubs_->calls);
+  const auto stream = stubs_->sessions->ExportSession(&call.context(), request);
+  int64_t total = 0;
+  int64_t given = 0;
+  absl::Status status =
+      ReadAll<v1::ExportSessionResponse>(&call, stream.get(), [&](auto& piece) {
+        if (piece.total_bytes() > 0) total = piece.total_bytes();
+        given += static_cast<int64_t>(piece.chunk().size());
+        return on_chunk(piece.chunk());
+      });
+  if (!status.ok()) return status;
+  if (given != total) {
+    return absl::DataLossError(
+        absl::StrCat("the file has ", total, " bytes, of which came ", given));
+  }
+  return total;
+}
+
+absl::StatusOr<v1::Session> Client::ImportSession(
+    const v1::ImportSessionRequest::Open& open, const TextSource& source) {
+  constexpr int64_t kChunkBytes = 256 << 10;
+  ActiveCall call(&stubs_->calls);
+  v1::Session session;
+  const auto stream =
+      stubs_->sessions->ImportSession(&call.context(), &session);
+  v1::ImportSessionRequest request;
+  *request.mutable_open() = WithRequestId(open);
+  absl::Status read = absl::OkStatus();
+  // A write that fails has its reason in the final status.
+  while (stream->Write(request)) {
+    absl::StatusOr<std::string> chunk = source(kChunkBytes);
+    read = chunk.status();
+    if (!read.ok()) call.context().TryCancel();
+    if (!read.ok() || chunk->empty()) break;
+    request.set_chunk(*std::move(chunk));
+  }
+  stream->WritesDone();
+  const absl::Status status = ToAbslStatus(stream->Finish());
+  if (!read.ok()) return read;
+  if (!status.ok()) return status;
+  return session;
+}
+
+absl::Status Client::WatchSession(
+    const v1::WatchSessionRequest& request,
+    const std::function<absl::Status(const v1::SessionEvent&)>& on_event) {
+  ActiveCall call(&stubs_->calls);
+  const auto stream = stubs_->sessions->WatchSession(&call.context(), request);
+  return ReadAll<v1::SessionEvent>(&call, stream.get(), on_event);
+}
+
 absl::StatusOr<v1::CommitSegmentResponse> Client::CommitSegment(
     const v1::CommitSegmentRequest& request) {
   return Call<v1::CommitSegmentResponse>(
@@ -231,22 +346,12 @@ absl::StatusOr<v1::GenerateResponse::Finished> Client::Generate(
   ActiveCall call(&stubs_->calls);
   const auto stream = stubs_->memory->Generate(&call.context(), request);
   std::optional<v1::GenerateResponse::Finished> finished;
-  absl::Status wanted = absl::OkStatus();
-  v1::GenerateResponse response;
-  while (stream->Read(&response)) {
-    if (response.has_finished()) finished = response.finished();
-    wanted = on_response(response);
-    if (!wanted.ok()) {
-      call.context().TryCancel();
-      break;
-    }
-  }
-  // Finish wants the stream read to its end.
-  while (stream->Read(&response)) {
-  }
-  const grpc::Status status = stream->Finish();
-  if (!wanted.ok()) return wanted;
-  if (!status.ok()) return ToAbslStatus(status);
+  const absl::Status status = ReadAll<v1::GenerateResponse>(
+      &call, stream.get(), [&](const v1::GenerateResponse& response) {
+        if (response.has_finished()) finished = response.finished();
+        return on_response(response);
+      });
+  if (!status.ok()) return status;
   if (!finished.has_value()) {
     return absl::InternalError("the stream ended before the answer did");
   }

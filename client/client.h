@@ -144,6 +144,33 @@ class Client {
   absl::Status DeleteSession(const v1::DeleteSessionRequest& request);
   absl::StatusOr<v1::Session> ResetSession(
       const v1::ResetSessionRequest& request);
+  absl::StatusOr<v1::Session> ForkSession(
+      const v1::ForkSessionRequest& request);
+  absl::StatusOr<v1::Session> RollbackSession(
+      const v1::RollbackSessionRequest& request);
+  absl::StatusOr<v1::VerifySessionResponse> VerifySession(
+      const v1::VerifySessionRequest& request);
+
+  absl::StatusOr<v1::Snapshot> CreateSnapshot(
+      const v1::CreateSnapshotRequest& request);
+  // One page.
+  absl::StatusOr<v1::ListSnapshotsResponse> ListSnapshots(
+      const v1::ListSnapshotsRequest& request);
+  absl::Status DeleteSnapshot(const v1::DeleteSnapshotRequest& request);
+
+  // Gives a session's file piece by piece. An error of `on_chunk` ends it.
+  // Returns the size of the file, all of which was given.
+  absl::StatusOr<int64_t> ExportSession(
+      const v1::ExportSessionRequest& request,
+      const std::function<absl::Status(const std::string& chunk)>& on_chunk);
+  // Makes a session of what `source` gives, which is the bytes of such a file.
+  absl::StatusOr<v1::Session> ImportSession(
+      const v1::ImportSessionRequest::Open& open, const TextSource& source);
+  // Tells what happens to a session until it is gone. An error of `on_event`
+  // ends it.
+  absl::Status WatchSession(
+      const v1::WatchSessionRequest& request,
+      const std::function<absl::Status(const v1::SessionEvent&)>& on_event);
 
   absl::StatusOr<v1::CommitSegmentResponse> CommitSegment(
       const v1::CommitSegmentRequest& request);

@@ -24,6 +24,44 @@ struct CreateSessionArgs {
   std::string unit;                 // "text", "tokens"; empty: the model's.
   std::vector<std::string> labels;  // "key=value" each.
   int64_t ttl_seconds = 0;          // 0: lives until deleted.
+  bool pinned = false;              // Stays in memory.
+  std::string snapshot;             // Full name; empty: begins empty.
+};
+
+struct ForkSessionArgs {
+  std::string source;
+  std::string session;              // Empty: the server's choice.
+  std::string snapshot;             // Of the source; empty: as it is now.
+  std::vector<std::string> labels;  // "key=value" each.
+  int64_t ttl_seconds = 0;          // 0: lives until deleted.
+};
+
+struct RollbackSessionArgs {
+  std::string session;
+  std::optional<int64_t> offset;  // Or:
+  std::string snapshot;
+  bool takeover = false;  // Cuts off streams that use it.
+};
+
+struct SnapshotArgs {
+  std::string session;
+  std::string snapshot;  // To create, empty: the server's choice.
+};
+
+struct ExportSessionArgs {
+  std::string session;
+  std::string snapshot;  // Empty: as it is now.
+  std::string file;      // "-": standard output.
+};
+
+struct ImportSessionArgs {
+  std::string file;     // "-": standard input.
+  std::string session;  // Empty: the server's choice.
+  std::string model;    // Empty: the one that the file names.
+};
+
+struct VerifySessionsArgs {
+  std::vector<std::string> sessions;  // Empty: all.
 };
 
 struct ListSessionsArgs {
@@ -38,7 +76,8 @@ struct UpdateSessionArgs {
   std::string session;
   std::vector<std::string> labels;         // "key=value" each; set or changed.
   std::vector<std::string> remove_labels;  // Keys.
-  std::optional<int64_t> ttl_seconds;      // 0: lives until deleted.
+  std::optional<bool> pinned;
+  std::optional<int64_t> ttl_seconds;  // 0: lives until deleted.
 };
 
 struct ResetSessionArgs {
@@ -53,6 +92,17 @@ absl::Status RunSessionsUpdate(const Cli& cli, const UpdateSessionArgs& args);
 absl::Status RunSessionsReset(const Cli& cli, const ResetSessionArgs& args);
 absl::Status RunSessionsCommitSegment(const Cli& cli, const SessionArgs& args);
 absl::Status RunSessionsDelete(const Cli& cli, const SessionArgs& args);
+absl::Status RunSessionsFork(const Cli& cli, const ForkSessionArgs& args);
+absl::Status RunSessionsRollback(const Cli& cli,
+                                 const RollbackSessionArgs& args);
+absl::Status RunSnapshotsCreate(const Cli& cli, const SnapshotArgs& args);
+absl::Status RunSnapshotsList(const Cli& cli, const SnapshotArgs& args);
+absl::Status RunSnapshotsDelete(const Cli& cli, const SnapshotArgs& args);
+absl::Status RunSessionsExport(const Cli& cli, const ExportSessionArgs& args);
+absl::Status RunSessionsImport(const Cli& cli, const ImportSessionArgs& args);
+absl::Status RunSessionsWatch(const Cli& cli, const SessionArgs& args);
+// DATA_LOSS if one is damaged.
+absl::Status RunSessionsVerify(const Cli& cli, const VerifySessionsArgs& args);
 
 struct ModelArgs {
   std::string model;

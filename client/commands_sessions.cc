@@ -24,6 +24,7 @@ std::string Describe(const v1::Session& session) {
   line("model", session.model());
   line("unit", v1::Session::Unit_Name(session.unit()));
   line("state", v1::Session::State_Name(session.state()));
+  if (!session.state_detail().empty()) line("why", session.state_detail());
   line("busy", v1::Session::Busy_Name(session.busy()));
   line("position", session.position());
   line("next offset", session.next_offset());
@@ -33,6 +34,7 @@ std::string Describe(const v1::Session& session) {
   line("pending bytes", session.pending_bytes());
   line("durability", v1::Session::Durability_Name(session.durability()));
   line("state tier", v1::Session::StateTier_Name(session.state_tier()));
+  if (session.pinned()) line("pinned", "in memory");
   line("state bytes", session.state_bytes());
   // Only a FULL view has them.
   if (!session.state_digest().empty()) {
@@ -55,7 +57,8 @@ std::string Describe(const v1::Session& session) {
   return text;
 }
 
-// `labels` are KEY=VALUE each.
+}  // namespace
+
 void SetLabels(const std::vector<std::string>& labels, v1::Session* session) {
   for (const std::string& label : labels) {
     const std::pair<std::string, std::string> parts =
@@ -64,19 +67,18 @@ void SetLabels(const std::vector<std::string>& labels, v1::Session* session) {
   }
 }
 
-}  // namespace
-
 absl::Status RunSessionsCreate(const Cli& cli, const CreateSessionArgs& args) {
   v1::CreateSessionRequest request;
   // The full name is accepted everywhere; the request wants the id.
-  const std::string name = ResourceName("sessions/", args.session);
-  request.set_session_id(name.substr(std::string("sessions/").size()));
+  request.set_session_id(ResourceId("sessions/", args.session));
+  request.set_source_snapshot(args.snapshot);
   v1::Session* session = request.mutable_session();
   if (!args.model.empty()) {
     session->set_model(ResourceName("models/", args.model));
   }
   if (args.unit == "text") session->set_unit(v1::Session::TEXT);
   if (args.unit == "tokens") session->set_unit(v1::Session::TOKENS);
+  session->set_pinned(args.pinned);
   SetLabels(args.labels, session);
   if (args.ttl_seconds > 0) {
     session->mutable_ttl()->set_seconds(args.ttl_seconds);
@@ -136,6 +138,10 @@ absl::Status RunSessionsUpdate(const Cli& cli, const UpdateSessionArgs& args) {
   if (args.ttl_seconds.has_value()) {
     session->mutable_ttl()->set_seconds(*args.ttl_seconds);
     request.mutable_update_mask()->add_paths("ttl");
+  }
+  if (args.pinned.has_value()) {
+    session->set_pinned(*args.pinned);
+    request.mutable_update_mask()->add_paths("pinned");
   }
   if (!args.labels.empty() || !args.remove_labels.empty()) {
     // An update replaces all labels; the etag makes sure that nobody else

@@ -124,7 +124,7 @@ void AddSessions(CLI::App* app, Command* command) {
   sessions->require_subcommand(1);
 
   auto create = std::make_shared<CreateSessionArgs>();
-  CLI::App* sub = sessions->add_subcommand("create", "Make an empty session");
+  CLI::App* sub = sessions->add_subcommand("create", "Make a session");
   sub->add_option("session", create->session, "Its id")->required();
   sub->add_option("--model", create->model,
                   "The model; needed if the server has several");
@@ -136,6 +136,10 @@ void AddSessions(CLI::App* app, Command* command) {
   sub->add_option("--ttl", create->ttl_seconds,
                   "Seconds without use after which it expires")
       ->check(AtLeast(0));
+  sub->add_flag("--pinned", create->pinned,
+                "Keep it in memory while it is not used");
+  sub->add_option("--from-snapshot", create->snapshot,
+                  "Begin there: sessions/SESSION/snapshots/SNAPSHOT");
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunSessionsCreate(cli, *create); };
   });
@@ -156,7 +160,7 @@ void AddSessions(CLI::App* app, Command* command) {
   });
 
   auto update = std::make_shared<UpdateSessionArgs>();
-  sub = sessions->add_subcommand("update", "Change labels or time to live");
+  sub = sessions->add_subcommand("update", "Change labels or limits");
   sub->add_option("session", update->session, "Its id")->required();
   sub->add_option("--label", update->labels,
                   "KEY=VALUE, set or changed; repeatable")
@@ -167,10 +171,12 @@ void AddSessions(CLI::App* app, Command* command) {
   sub->add_option("--ttl", update->ttl_seconds,
                   "Seconds without use after which it expires; 0 is never")
       ->check(AtLeast(0));
+  sub->add_option("--pinned", update->pinned,
+                  "Whether it stays in memory while it is not used");
   sub->callback([=] {
     if (update->labels.empty() && update->remove_labels.empty() &&
-        !update->ttl_seconds.has_value()) {
-      throw CLI::RequiredError("--label, --remove-label or --ttl");
+        !update->ttl_seconds.has_value() && !update->pinned.has_value()) {
+      throw CLI::RequiredError("--label, --remove-label, --ttl or --pinned");
     }
     *command = [=](const Cli& cli) { return RunSessionsUpdate(cli, *update); };
   });
@@ -198,6 +204,113 @@ void AddSessions(CLI::App* app, Command* command) {
   sub->add_option("session", session->session, "Its id")->required();
   sub->callback([=] {
     *command = [=](const Cli& cli) { return RunSessionsDelete(cli, *session); };
+  });
+}
+
+void AddSnapshots(CLI::App* sessions, Command* command) {
+  CLI::App* snapshots =
+      sessions->add_subcommand("snapshots", "Manage kept states");
+  snapshots->require_subcommand(1);
+  auto args = std::make_shared<SnapshotArgs>();
+
+  CLI::App* sub = snapshots->add_subcommand("create", "Keep the present state");
+  sub->add_option("session", args->session, "Its id")->required();
+  sub->add_option("snapshot", args->snapshot, "The snapshot's id");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSnapshotsCreate(cli, *args); };
+  });
+
+  sub = snapshots->add_subcommand("list", "List a session's snapshots");
+  sub->add_option("session", args->session, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSnapshotsList(cli, *args); };
+  });
+
+  sub = snapshots->add_subcommand("delete", "Delete a snapshot");
+  sub->add_option("session", args->session, "Its id")->required();
+  sub->add_option("snapshot", args->snapshot, "The snapshot's id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSnapshotsDelete(cli, *args); };
+  });
+}
+
+// On sessions as stored things.
+void AddStored(CLI::App* app, Command* command) {
+  CLI::App* sessions = app->get_subcommand("sessions");
+  AddSnapshots(sessions, command);
+
+  auto fork = std::make_shared<ForkSessionArgs>();
+  CLI::App* sub = sessions->add_subcommand(
+      "fork", "Make another session of the same history");
+  sub->add_option("source", fork->source, "The session to fork")->required();
+  sub->add_option("session", fork->session, "Id of the new one");
+  sub->add_option("--snapshot", fork->snapshot,
+                  "A snapshot of the source, instead of how it is now");
+  sub->add_option("--label", fork->labels, "KEY=VALUE; repeatable")
+      ->check(CheckLabel)
+      ->allow_extra_args(false);
+  sub->add_option("--ttl", fork->ttl_seconds,
+                  "Seconds without use after which it expires")
+      ->check(AtLeast(0));
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsFork(cli, *fork); };
+  });
+
+  auto rollback = std::make_shared<RollbackSessionArgs>();
+  sub = sessions->add_subcommand("rollback", "Take a session back");
+  sub->add_option("session", rollback->session, "Its id")->required();
+  CLI::App* const target =
+      sub->add_option_group("target", "Where to")->require_option(1);
+  target->add_option("--to-offset", rollback->offset, "An offset that is kept")
+      ->check(AtLeast(0));
+  target->add_option("--snapshot", rollback->snapshot, "A snapshot of it");
+  sub->add_flag("--takeover", rollback->takeover,
+                "Cut off streams that use the session");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) {
+      return RunSessionsRollback(cli, *rollback);
+    };
+  });
+
+  auto exported = std::make_shared<ExportSessionArgs>();
+  sub = sessions->add_subcommand("export", "Write a session into a file");
+  sub->add_option("session", exported->session, "Its id")->required();
+  sub->add_option("file", exported->file, "The file; - is standard output")
+      ->required();
+  sub->add_option("--snapshot", exported->snapshot,
+                  "A snapshot of it, instead of how it is now");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) {
+      return RunSessionsExport(cli, *exported);
+    };
+  });
+
+  auto imported = std::make_shared<ImportSessionArgs>();
+  sub = sessions->add_subcommand("import", "Make a session of such a file");
+  sub->add_option("file", imported->file, "The file; - is standard input")
+      ->required();
+  sub->add_option("session", imported->session, "Id of the new session");
+  sub->add_option("--model", imported->model,
+                  "The model; default the one that the file names");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) {
+      return RunSessionsImport(cli, *imported);
+    };
+  });
+
+  auto watched = std::make_shared<SessionArgs>();
+  sub = sessions->add_subcommand("watch", "Tell what happens to a session");
+  sub->add_option("session", watched->session, "Its id")->required();
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsWatch(cli, *watched); };
+  });
+
+  auto verify = std::make_shared<VerifySessionsArgs>();
+  sub = sessions->add_subcommand(
+      "verify", "Read all that is stored of sessions and check it");
+  sub->add_option("sessions", verify->sessions, "Their ids; default all");
+  sub->callback([=] {
+    *command = [=](const Cli& cli) { return RunSessionsVerify(cli, *verify); };
   });
 }
 
@@ -530,6 +643,7 @@ std::optional<int> Parse(int argc, char** argv, Settings* settings) {
   AddGenerate(&app, &settings->command);
   AddScore(&app, &settings->command);
   AddSessions(&app, &settings->command);
+  AddStored(&app, &settings->command);
   AddModels(&app, &settings->command);
   AddChat(&app, &settings->command);
   AddTokenizer(&app, &settings->command);

@@ -174,6 +174,96 @@ class CliTest(unittest.TestCase):
         self.assertGreater(int(after["epoch"]), int(before["epoch"]))
         self.assert_history(name, b"")
 
+    # Sessions as stored things.
+
+    def json_of(self, *words):
+        return json.loads(self.mneme_ok("sessions", *words, "--json"))
+
+    def test_a_fork_goes_its_own_way(self):
+        name = self.create()
+        self.mneme_ok("append", name, stdin=b"the same")
+        fork = name + "-fork"
+        made = self.json_of("fork", name, fork, "--label", "user=anna", "--ttl", "1000")
+        self.assertEqual(made["labels"], {"user": "anna"})
+        self.mneme_ok("append", fork, stdin=b" and more")
+        self.assert_history(name, b"the same")
+        self.assert_history(fork, b"the same and more")
+        self.assertIn("SESSION_EXISTS", self.refused(1, "sessions", "fork", name, fork))
+
+    def test_a_session_goes_back_to_what_was_kept(self):
+        name = self.create("--pinned")
+        self.assertTrue(self.show(name)["pinned"])
+        self.mneme_ok("append", name, stdin=b"kept")
+        kept = self.json_of("snapshots", "create", name, "noon")
+        self.assertEqual(kept["name"], f"sessions/{name}/snapshots/noon")
+        self.assertEqual(kept["offset"], "4")
+        self.mneme_ok("append", name, stdin=b", and then some")
+        begun = self.create("--from-snapshot", kept["name"])
+        self.assert_history(begun, b"kept")
+        self.assert_history(self.json_of("fork", name, "--snapshot", "noon")["name"], b"kept")
+        self.json_of("rollback", name, "--to-offset", "8")
+        self.assert_history(name, b"kept, an")
+        self.json_of("rollback", name, "--snapshot", "noon")
+        self.assert_history(name, b"kept")
+        self.assertIn("OFFSET_NOT_KEPT",
+                      self.refused(1, "sessions", "rollback", name, "--to-offset", "1000"))
+        self.refused(2, "sessions", "rollback", name)
+        self.refused(2, "sessions", "rollback", name, "--to-offset", "1", "--snapshot", "noon")
+
+        names = [s["name"] for s in self.json_of("snapshots", "list", name)["snapshots"]]
+        self.assertIn(kept["name"], names)
+        self.assertIn(b"request", self.mneme_ok("sessions", "snapshots", "list", name))
+        self.json_of("snapshots", "delete", name, "noon")
+        self.assertIn("SNAPSHOT_NOT_FOUND",
+                      self.refused(1, "sessions", "snapshots", "delete", name, "noon"))
+
+    def test_a_session_travels_in_a_file(self):
+        name = self.create()
+        self.mneme_ok("append", name, stdin=b"far away")
+        digest = self.show(name)["stateDigest"]
+        file = pathlib.Path(self.file(b"")).with_suffix(".mneme")
+        told = self.json_of("export", name, str(file))
+        self.assertEqual(int(told["totalBytes"]), file.stat().st_size)
+        self.assertEqual(self.mneme_ok("sessions", "export", name, "-"), file.read_bytes())
+        twin = name + "-twin"
+        self.json_of("import", str(file), twin, "--model", "tiny")
+        self.assert_history(twin, b"far away")
+        self.assertEqual(self.show(twin)["stateDigest"], digest)
+        self.mneme_ok("append", twin, stdin=b"!")
+        self.assert_history(twin, b"far away!")
+
+        damaged = bytearray(file.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        self.assertIn("DATA_LOSS",
+                      self.refused(1, "sessions", "import", self.file(bytes(damaged))))
+        nowhere = str(self.folder / "nowhere" / "file")
+        self.refused(1, "sessions", "export", name, nowhere)
+        self.refused(1, "sessions", "export", "stranger", str(file))
+        self.assertFalse(pathlib.Path(str(file) + ".part").exists())
+
+    def test_a_watch_ends_with_its_session(self):
+        name = self.create()
+        with subprocess.Popen([self.mneme, "sessions", "watch", name, "--json"],
+                              stdout=subprocess.PIPE,
+                              env=daemons.environment(self.daemon)) as watch:
+            first = json.loads(watch.stdout.readline())
+            self.assertEqual(first["type"], "SNAPSHOT_OF_NOW")
+            self.assertEqual(first["session"]["name"], f"sessions/{name}")
+            self.mneme_ok("sessions", "reset", name)
+            self.mneme_ok("sessions", "delete", name)
+            events = [json.loads(line)["type"] for line in watch.stdout]
+        self.assertEqual(watch.returncode, 0)
+        self.assertIn("RESET", events)
+        self.assertEqual(events[-1], "DELETED")
+
+    def test_sessions_are_verified(self):
+        name = self.create()
+        self.mneme_ok("append", name, stdin=b"whole")
+        self.assertEqual(self.json_of("verify", name),
+                         {"name": f"sessions/{name}", "problem": "", "whole": True})
+        self.assertIn(f"whole sessions/{name}\n".encode(), self.mneme_ok("sessions", "verify"))
+        self.assertIn("SESSION_NOT_FOUND", self.refused(1, "sessions", "verify", "stranger"))
+
     def test_a_memory_without_segments_has_none_to_commit(self):
         name = self.create()
         self.assertIn("ttt_linear", self.refused(1, "sessions", "commit-segment", name))
