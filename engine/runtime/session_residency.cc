@@ -521,6 +521,8 @@ void Session::StoreSnapshot() {
     absl::MutexLock lock(&mutex_);
     snapshot_wanted_ = false;
     after.wake = hot_ != nullptr;
+    // It could not leave meanwhile.
+    after.idle = place_ == Place::kHot && holds_ == 0 && !InUse();
   }
   Do(after);
 }

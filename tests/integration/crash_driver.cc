@@ -211,7 +211,7 @@ int Main(int argc, char** argv) {
     }
   }
   const int sessions = std::atoi(flags["sessions"].c_str());
-  std::map<int, Known> known;
+  std::vector<Known> known(sessions);
   for (std::string line; std::getline(std::cin, line) && line != "go";) {
     std::istringstream words(line);
     std::string what;
@@ -219,6 +219,7 @@ int Main(int argc, char** argv) {
     int step = 0;
     int64_t offset = 0;
     words >> what >> session >> step >> offset;
+    if (session < 0 || session >= sessions) Die("no session " + line);
     if (what == "begin") known[session].begins[step] = offset;
     if (what == "done") known[session].next_step = step + 1;
   }
