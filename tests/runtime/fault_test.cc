@@ -2,6 +2,7 @@
 //
 // A pass that fails leaves every state as it was: whatever pass it is, the
 // same work done again ends in the digest of a run without a fault.
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -134,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(Mixers, FaultTest,
 
 // What has been said of a commit.
 struct CommitOutcome {
-  int times = 0;
+  std::atomic<int> times = 0;  // last: a thread of the store may say it
   absl::StatusOr<SegmentCommit> commit = absl::UnknownError("nothing");
 };
 
@@ -145,8 +146,8 @@ class SegmentCommitTaskTest : public FaultTest {
     auto task = std::make_shared<SegmentCommitTask>(
         model_->model, LoadReport{},
         [outcome](const Task&, absl::StatusOr<SegmentCommit> commit) {
-          ++outcome->times;
           outcome->commit = std::move(commit);
+          ++outcome->times;
         });
     EXPECT_THAT(session.AddTask(task, {}), IsOk());
     return task;
