@@ -228,7 +228,7 @@ int Main(int argc, char** argv) {
        .session_memory_bytes = std::atoll(flags["memory"].c_str()),
        .data_directory = flags["data"],
        .snapshot_interval_tokens = 300,
-       .snapshots_kept = 1000});
+       .snapshots_kept = 40});
   if (!engine.ok()) Die(engine.status().ToString());
   for (size_t i = 0; i < directories.size(); ++i) {
     const absl::Status loaded =

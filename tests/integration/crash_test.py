@@ -64,6 +64,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=18)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--mean-life", type=float, default=0.4, help="seconds before a kill")
     arguments = parser.parse_args()
     numbers = random.Random(arguments.seed)
 
@@ -89,7 +90,7 @@ def main():
         while True:
             # Room for a few of the sessions at a time.
             run = Run(command(20 << 20, "--data", str(scratch / "data")), known)
-            patience = 600 if kills >= arguments.kills else numbers.expovariate(1 / 0.4)
+            patience = 600 if kills >= arguments.kills else numbers.expovariate(1 / arguments.mean_life)
             status = run.wait(patience)
             known += [line for line in run.lines if line.startswith(("begin ", "done "))]
             if errors(run.lines):
