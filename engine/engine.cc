@@ -6,11 +6,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
 #include "engine/base/log.h"
 #include "engine/base/machine.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
 #include "engine/ops/cpu/cpu_backend.h"
@@ -212,39 +212,23 @@ int64_t EngineImpl::Drain(absl::Time deadline) {
 
 absl::StatusOr<SessionInfo> Engine::CreateSession(
     const CreateSessionOptions& options) {
-  absl::Notification ended;
-  absl::StatusOr<SessionInfo> outcome;
-  CreateSession(options, [&](absl::StatusOr<SessionInfo> info) {
-    outcome = std::move(info);
-    ended.Notify();
-  });
-  ended.WaitForNotification();
-  return outcome;
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](Done<SessionInfo> done) { CreateSession(options, std::move(done)); });
 }
 
 absl::StatusOr<SessionInfo> Engine::UpdateSession(
     const UpdateSessionOptions& options) {
-  absl::Notification ended;
-  absl::StatusOr<SessionInfo> outcome;
-  UpdateSession(options, [&](absl::StatusOr<SessionInfo> info) {
-    outcome = std::move(info);
-    ended.Notify();
-  });
-  ended.WaitForNotification();
-  return outcome;
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](Done<SessionInfo> done) { UpdateSession(options, std::move(done)); });
 }
 
 absl::Status Engine::DeleteSession(const std::string& id,
                                    const std::string& uid) {
-  absl::Notification ended;
-  absl::Status outcome;
-  DeleteSession({.session = id, .uid = uid, .request = {}},
-                [&](const absl::StatusOr<SessionInfo>& info) {
-                  outcome = info.status();
-                  ended.Notify();
-                });
-  ended.WaitForNotification();
-  return outcome;
+  return WaitFor<absl::StatusOr<SessionInfo>>([&](Done<SessionInfo> done) {
+           DeleteSession({.session = id, .uid = uid, .request = {}},
+                         std::move(done));
+         })
+      .status();
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(

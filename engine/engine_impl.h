@@ -163,6 +163,16 @@ class EngineImpl final : public Engine, private SessionHost {
                   const std::shared_ptr<const ServedModel>& model,
                   const RequestTag<SessionInfo>& request,
                   SessionEventKind event, Done<SessionInfo> done);
+  void AddWaiting(SessionRecord record,
+                  const std::shared_ptr<const ServedModel>& model,
+                  const RequestTag<SessionInfo>& request,
+                  SessionEventKind event, Done<SessionInfo> done);
+  // Has a new session begin with a snapshot that another one wrote.
+  static void BeginAt(StoredSnapshot snapshot, SessionRecord& record);
+  // Has `edit` done on a session, by a thread that may wait.
+  void EditSession(const std::string& id, SessionEventKind event,
+                   const Done<SessionInfo>& done,
+                   std::function<absl::Status(Session&)> edit);
   std::shared_ptr<Session> MakeSession(FoundSession stored,
                                        std::shared_ptr<const ServedModel> model,
                                        ByteBudget::Reservation index);

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
 #include "engine/runtime/requests.h"
@@ -115,14 +115,11 @@ absl::StatusOr<EngineImpl::Held> EngineImpl::HoldSession(
     const std::shared_ptr<SessionHold>& hold) {
   Held held{.hold = hold};
   if (held.hold == nullptr) {
-    absl::Notification loaded;
-    absl::StatusOr<std::shared_ptr<SessionHold>> outcome;
-    Load(id, uid, [&](absl::StatusOr<std::shared_ptr<SessionHold>> told) {
-      outcome = std::move(told);
-      loaded.Notify();
-    });
-    loaded.WaitForNotification();
-    MNEME_ASSIGN_OR_RETURN(held.hold, std::move(outcome));
+    MNEME_ASSIGN_OR_RETURN(
+        held.hold, WaitFor<absl::StatusOr<std::shared_ptr<SessionHold>>>(
+                       [&](Done<std::shared_ptr<SessionHold>> done) {
+                         Load(id, uid, std::move(done));
+                       }));
   }
   MNEME_ASSIGN_OR_RETURN(held.session, FindSession(id, uid));
   return held;
@@ -210,15 +207,31 @@ std::shared_ptr<Session> EngineImpl::MakeSession(
       .observer = observer_});
 }
 
+void EngineImpl::BeginAt(StoredSnapshot snapshot, SessionRecord& record) {
+  snapshot.name.clear();
+  snapshot.next_seq = 0;
+  record.ring.push_back(std::move(snapshot));
+  record.start_seq.reset();
+}
+
 void EngineImpl::AddSession(SessionRecord record,
                             const std::shared_ptr<const ServedModel>& model,
                             const RequestTag<SessionInfo>& request,
                             SessionEventKind event, Done<SessionInfo> done) {
+  // Others may have to be put out for it, which takes time.
+  if (!residency_.HasRoom(Session::IndexBytes(record))) {
+    waits_.Post([=, this] { AddWaiting(record, model, request, event, done); });
+  } else {
+    AddWaiting(std::move(record), model, request, event, std::move(done));
+  }
+}
+
+void EngineImpl::AddWaiting(SessionRecord record,
+                            const std::shared_ptr<const ServedModel>& model,
+                            const RequestTag<SessionInfo>& request,
+                            SessionEventKind event, Done<SessionInfo> done) {
   absl::StatusOr<ByteBudget::Reservation> index =
-      budget_.Reserve(Session::IndexBytes(record), "a session's entry");
-  if (!index.ok())
-    index =
-        residency_.Reserve(Session::IndexBytes(record), "a session's entry");
+      residency_.Reserve(Session::IndexBytes(record), "a session's entry");
   if (!index.ok()) {
     done(Rejected(model->name, index.status()));
     return;
@@ -251,11 +264,13 @@ void EngineImpl::AddSession(SessionRecord record,
           done(session->Info());
           return;
         }
-        Load(session->id(), session->uid(),
-             [session,
-              done](const absl::StatusOr<std::shared_ptr<SessionHold>>&) {
-               done(session->Info());
-             });
+        // What was loaded is let go of before it is said.
+        Load(
+            session->id(), session->uid(),
+            [session, done](absl::StatusOr<std::shared_ptr<SessionHold>> hold) {
+              if (hold.ok()) hold->reset();
+              done(session->Info());
+            });
       });
 }
 
@@ -273,8 +288,7 @@ void EngineImpl::CreateSession(const CreateSessionOptions& options,
       MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> source,
                              FindSession(options.source_session, ""));
       MNEME_ASSIGN_OR_RETURN(
-          base,
-          Session::FindSnapshot(source->record(), options.source_snapshot));
+          base, FindSnapshot(source->record(), options.source_snapshot));
       if (base.model_fingerprint != model->model->fingerprint()) {
         return WithReason(
             absl::FailedPreconditionError(
@@ -310,10 +324,7 @@ void EngineImpl::CreateSession(const CreateSessionOptions& options,
     record.snapshot_interval_tokens = options.snapshot_interval_tokens;
     record.pinned = options.pinned;
     if (!options.source_session.empty()) {
-      base.name.clear();
-      base.next_seq = 0;
-      record.ring.push_back(std::move(base));
-      record.start_seq.reset();
+      BeginAt(std::move(base), record);
     }
     AddSession(std::move(record), model, options.request,
                SessionEventKind::kCreate, done);

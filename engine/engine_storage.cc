@@ -77,13 +77,7 @@ void EngineImpl::ForkFrom(Session& source, const StoredSnapshot* base,
     return;
   }
   record->snapshot_interval_tokens = source.Info().snapshot_interval_tokens;
-  if (base != nullptr) {
-    StoredSnapshot inherited = *base;
-    inherited.name.clear();
-    inherited.next_seq = 0;
-    record->ring.push_back(std::move(inherited));
-    record->start_seq.reset();
-  }
+  if (base != nullptr) BeginAt(*base, *record);
   AddSession(*std::move(record), model, options.request,
              SessionEventKind::kFork, std::move(done));
 }
@@ -106,7 +100,7 @@ void EngineImpl::ForkSession(const ForkOptions& options,
   Session& session = **source;
   if (!options.snapshot.empty()) {
     const absl::StatusOr<StoredSnapshot> base =
-        Session::FindSnapshot(session.record(), options.snapshot);
+        FindSnapshot(session.record(), options.snapshot);
     if (!base.ok()) {
       done(base.status());
       return;
@@ -135,43 +129,36 @@ void EngineImpl::ForkSession(const ForkOptions& options,
 
 // -- Taken back --------------------------------------------------------------
 
-void EngineImpl::ResetSession(const ResetOptions& options,
-                              Done<SessionInfo> done) {
-  const absl::StatusOr<std::shared_ptr<Session>> found =
-      FindSession(options.session, "");
+void EngineImpl::EditSession(const std::string& id, SessionEventKind event,
+                             const Done<SessionInfo>& done,
+                             std::function<absl::Status(Session&)> edit) {
+  const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
   if (!found.ok()) {
     done(found.status());
     return;
   }
-  waits_.Post([this, session = *found, options, done] {
-    const absl::Status status = session->Reset(options);
+  waits_.Post([this, session = *found, event, done, edit = std::move(edit)] {
+    const absl::Status status = edit(*session);
     if (!status.ok()) {
       done(status);
       return;
     }
-    observer_->OnSessionEvent(session->model_name(), SessionEventKind::kReset);
+    observer_->OnSessionEvent(session->model_name(), event);
     WithLoaded(session, done, [](Session& loaded) { return loaded.Info(); });
   });
 }
 
+void EngineImpl::ResetSession(const ResetOptions& options,
+                              Done<SessionInfo> done) {
+  EditSession(options.session, SessionEventKind::kReset, done,
+              [options](Session& session) { return session.Reset(options); });
+}
+
 void EngineImpl::RollbackSession(const RollbackOptions& options,
                                  Done<SessionInfo> done) {
-  const absl::StatusOr<std::shared_ptr<Session>> found =
-      FindSession(options.session, "");
-  if (!found.ok()) {
-    done(found.status());
-    return;
-  }
-  waits_.Post([this, session = *found, options, done] {
-    const absl::Status status = session->Rollback(options);
-    if (!status.ok()) {
-      done(status);
-      return;
-    }
-    observer_->OnSessionEvent(session->model_name(),
-                              SessionEventKind::kRollback);
-    WithLoaded(session, done, [](Session& loaded) { return loaded.Info(); });
-  });
+  EditSession(
+      options.session, SessionEventKind::kRollback, done,
+      [options](Session& session) { return session.Rollback(options); });
 }
 
 // -- Snapshots ---------------------------------------------------------------
@@ -287,7 +274,7 @@ void EngineImpl::ExportSession(const std::string& id,
     }
     if (!snapshot.empty()) {
       const absl::StatusOr<StoredSnapshot> kept =
-          Session::FindSnapshot(session->record(), snapshot);
+          FindSnapshot(session->record(), snapshot);
       if (!kept.ok()) {
         done(kept.status());
         return;
@@ -373,18 +360,17 @@ class EngineImpl::Import final : public SessionImport {
     MNEME_ASSIGN_OR_RETURN(const uint64_t blob,
                            engine.store_->WriteBlob(exported.snapshot));
     record.arithmetic_level = header.snapshot.arithmetic_level;
-    record.start_seq.reset();
-    record.ring.push_back(
-        {.blob = blob,
-         .offset = header.snapshot.offset,
-         .position = header.snapshot.position,
-         .pending_tokens = static_cast<int64_t>(state->tail().size()),
-         .pending_bytes = static_cast<int64_t>(pending.size()),
-         .state_digest = header.state_digest,
-         .history_digest = header.history_digest,
-         .model_fingerprint = wanted,
-         .stored_bytes = static_cast<int64_t>(exported.snapshot.size()),
-         .create_time = engine.clock_->Now()});
+    BeginAt({.blob = blob,
+             .offset = header.snapshot.offset,
+             .position = header.snapshot.position,
+             .pending_tokens = static_cast<int64_t>(state->tail().size()),
+             .pending_bytes = static_cast<int64_t>(pending.size()),
+             .state_digest = header.state_digest,
+             .history_digest = header.history_digest,
+             .model_fingerprint = wanted,
+             .stored_bytes = static_cast<int64_t>(exported.snapshot.size()),
+             .create_time = engine.clock_->Now()},
+            record);
     engine.AddSession(std::move(record), model, options.request,
                       SessionEventKind::kImport,
                       [&engine, blob, done](absl::StatusOr<SessionInfo> info) {

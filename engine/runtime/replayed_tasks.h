@@ -11,59 +11,50 @@
 
 namespace mneme {
 
-// An Ask whose task has failed before it was made: it counts all the same.
-class OwedAsk final : public Task {
+// What both do not need: there is no stream, and no logits are wanted.
+class UnheardTask : public Task {
  public:
-  bool commits() const override { return true; }
-  SessionActivity activity() const override { return SessionActivity::kIdle; }
-  void Begin() override {}
-  Demand Plan(SessionState& state, HistorySink& history) override;
-  bool done() const override { return done_; }
-  bool asked() const override { return done_; }
-  void OnLogits(ConstRows /*logits*/) override {}
-  void OnCommitted(SessionState& /*state*/, HistorySink& /*history*/) override {
-  }
+  bool commits() const final { return true; }
+  void Begin() final {}
+  bool done() const final { return done_; }
+  void OnLogits(ConstRows /*logits*/) final {}
+  void OnCommitted(SessionState& /*state*/, HistorySink& /*history*/) final {}
   void Fail(const absl::Status& /*status*/, const HistorySink& /*history*/,
-            int64_t /*position*/) override {
+            int64_t /*position*/) final {
     done_ = true;
   }
-  void Cancel() override {}
-  void Notify() override {}
+  void Cancel() final {}
+  void Notify() final {}
 
- private:
+ protected:
   bool done_ = false;
+};
+
+// An Ask whose task has failed before it was made: it counts all the same.
+class OwedAsk final : public UnheardTask {
+ public:
+  SessionActivity activity() const override { return SessionActivity::kIdle; }
+  Demand Plan(SessionState& state, HistorySink& history) override;
+  bool asked() const override { return done(); }
 };
 
 // A scoring that was committed, or the commit of a segment that failed: its
 // Ask, and the tokens that it took.
-class ReplayedScoring final : public Task {
+class ReplayedScoring final : public UnheardTask {
  public:
   explicit ReplayedScoring(ReplayedTask replayed)
       : replayed_(std::move(replayed)) {}
 
-  bool commits() const override { return true; }
   SessionActivity activity() const override {
     return SessionActivity::kScoring;
   }
-  void Begin() override {}
   Demand Plan(SessionState& state, HistorySink& history) override;
-  bool done() const override { return done_; }
   bool asked() const override { return asked_; }
-  void OnLogits(ConstRows /*logits*/) override {}
-  void OnCommitted(SessionState& /*state*/, HistorySink& /*history*/) override {
-  }
-  void Fail(const absl::Status& /*status*/, const HistorySink& /*history*/,
-            int64_t /*position*/) override {
-    done_ = true;
-  }
-  void Cancel() override {}
-  void Notify() override {}
 
  private:
   const ReplayedTask replayed_;
   size_t next_ = 0;
   bool asked_ = false;
-  bool done_ = false;
 };
 
 }  // namespace mneme

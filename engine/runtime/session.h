@@ -56,6 +56,8 @@
 #include "engine/runtime/observer.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session_events.h"
+#include "engine/runtime/stored_edit.h"
+#include "engine/runtime/stored_journal.h"
 #include "engine/runtime/streams.h"
 #include "engine/runtime/task.h"
 #include "engine/store/journal_record.h"
@@ -113,8 +115,6 @@ class SessionHost {
 absl::Status TakenOver(const std::string& id, int64_t epoch);
 // The key of sessions that are made with `model`.
 std::string ModelKey(const ServedModel& model);
-// What clients call it; an automatic one has a name of ours.
-std::string SnapshotName(const StoredSnapshot& snapshot);
 
 class Session final : public Lane,
                       public std::enable_shared_from_this<Session> {
@@ -162,7 +162,7 @@ class Session final : public Lane,
     return model_;
   }
 
-  // -- Lane ----------------------------------------------------------------
+  // -- Lane (session_lane.cc) ----------------------------------------------
   const Model& model() const override { return *model_->model; }
   Demand Plan() override;
   bool Begin() override;
@@ -229,9 +229,6 @@ class Session final : public Lane,
     std::string bytes;
   };
   absl::StatusOr<Contents> QuietContents();
-  // NOT_FOUND (SNAPSHOT_NOT_FOUND).
-  static absl::StatusOr<StoredSnapshot> FindSnapshot(
-      const SessionRecord& record, const std::string& name);
 
   // As Engine::ResetSession and Engine::RollbackSession. They block, and leave
   // the session cold.
@@ -309,9 +306,7 @@ class Session final : public Lane,
 
   // What the journal says and memory does not have yet.
   struct Replay {
-    std::deque<JournalRecord> records;
-    uint64_t next_seq = 0;
-    int64_t offset = 0;    // behind what was given to the session
+    JournalReplay journal;
     int64_t position = 0;  // where it began
     LoadReport report;
     absl::Duration start;
@@ -363,17 +358,6 @@ class Session final : public Lane,
     StoredSnapshot snapshot;
   };
 
-  // A change of all that is stored of it.
-  struct Edited {
-    SessionRecord record;
-    StoreWrite write;
-    absl::optional<JournalEnd> journal;  // what it has afterwards
-    uint64_t end_seq = 0;                // what it had
-    int64_t next_offset = 0;             // likewise
-    void DropJournal();
-    void Empty();
-  };
-
   // What a call has to do once it has let go of the mutex.
   struct Afterwards {
     bool wake = false;
@@ -417,6 +401,9 @@ class Session final : public Lane,
   // Begins the first task, or has the journal told of it first. Whether it has
   // begun.
   bool BeginTask(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits until the state is between two passes and no full block waits for
+  // one. False if the session was deleted, or left memory.
+  bool AwaitReadable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Hands the state to work that waits for it, if there is some.
   bool BeginQuiet(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndQuiet() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -485,16 +472,17 @@ class Session final : public Lane,
                    SessionStore::Done done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteAndWait(StoreWrite write) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Calls `write` and waits for what it calls.
-  static absl::Status Await(
-      const std::function<void(SessionStore::Done)>& write);
   absl::Status CheckQuota(size_t bytes, bool named) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // -- Coming and leaving ----------------------------------------------------
 
-  absl::StatusOr<std::unique_ptr<Hot>> ReadHot(const SessionRecord& record,
-                                               int64_t& journal_bytes) const;
+  // All that is stored of it, and what of that is still to be replayed.
+  struct Read {
+    std::unique_ptr<Hot> hot;
+    StoredJournal journal;
+  };
+  absl::StatusOr<Read> ReadHot(const SessionRecord& record) const;
   // The newest snapshot that can be read; empty if none can.
   std::string FindGoodSnapshot(const SessionRecord& record) const;
   // Gives the next of the journal to the session. False when it is at its end,
@@ -520,15 +508,11 @@ class Session final : public Lane,
   // Ends what goes on, and keeps others out until Release. ABORTED
   // (SESSION_BUSY).
   absl::Status Seize(bool takeover) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release(const Edited* edited, SessionEvent::Kind kind)
+  void Release(const StoredEdit* edited, SessionEvent::Kind kind)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Edit(bool takeover, SessionEvent::Kind kind,
                     const RequestTag<SessionInfo>& request,
-                    absl::FunctionRef<absl::Status(Edited&)> edit);
-  absl::Status CheckRollback(const RollbackOptions& options) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  static absl::Status TakeBack(const std::string& name, Edited& edited);
-  absl::Status CutAt(int64_t offset, Edited& edited) const;
+                    absl::FunctionRef<absl::Status(StoredEdit&)> edit);
 
   const std::string id_;
   const std::string uid_;

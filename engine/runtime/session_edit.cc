@@ -2,44 +2,16 @@
 //
 // What is done to a session as a whole: kept, taken back, emptied.
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
-#include "engine/runtime/journal_cut.h"
+#include "engine/base/wait_for.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/session.h"
 
 namespace mneme {
-namespace {
-
-absl::Status NoSnapshot(const std::string& session, const std::string& name) {
-  return WithReason(absl::NotFoundError(absl::StrCat(
-                        "session ", session, " has no snapshot ", name)),
-                    {.reason = "SNAPSHOT_NOT_FOUND", .metadata = {}});
-}
-
-}  // namespace
-
-std::string SnapshotName(const StoredSnapshot& snapshot) {
-  return snapshot.name.empty() ? absl::StrCat("auto-", snapshot.blob)
-                               : snapshot.name;
-}
-
-absl::Status Session::Await(
-    const std::function<void(SessionStore::Done)>& write) {
-  absl::Notification stored;
-  absl::Status outcome;
-  write([&](const absl::Status& status) {
-    outcome = status;
-    stored.Notify();
-  });
-  stored.WaitForNotification();
-  return outcome;
-}
 
 void Session::WhenQuiet(std::function<void(absl::Status)> work) {
   Afterwards after;
@@ -55,16 +27,6 @@ void Session::WhenQuiet(std::function<void(absl::Status)> work) {
   }
   Do(after);
   if (!refused.ok()) work(refused);
-}
-
-absl::StatusOr<StoredSnapshot> Session::FindSnapshot(
-    const SessionRecord& record, const std::string& name) {
-  const auto named = record.named.find(name);
-  if (named != record.named.end()) return named->second;
-  for (const StoredSnapshot& snapshot : record.ring) {
-    if (SnapshotName(snapshot) == name) return snapshot;
-  }
-  return NoSnapshot(record.id, name);
 }
 
 bool Session::BeginRest() {
@@ -118,7 +80,7 @@ absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
   encoded.snapshot.name = name;
   encoded.snapshot.create_time = clock_->Now();
   MNEME_RETURN_IF_ERROR(CheckQuota(0, /*named=*/true));
-  MNEME_RETURN_IF_ERROR(Await([&](SessionStore::Done done) {
+  MNEME_RETURN_IF_ERROR(WaitFor<absl::Status>([&](SessionStore::Done done) {
     absl::MutexLock lock(&mutex_);
     EditRecord().named[name] = encoded.snapshot;
     PutRecord(remember == nullptr ? absl::nullopt : remember(encoded.snapshot),
@@ -149,24 +111,25 @@ absl::StatusOr<Session::Contents> Session::QuietContents() {
 absl::Status Session::DropSnapshot(const std::string& name,
                                    const Remembering& remember) {
   absl::Status refused;
-  const absl::Status outcome = Await([&](SessionStore::Done done) {
-    {
-      absl::MutexLock lock(&mutex_);
-      refused = CheckAlive();
-      const auto found = record_.named.find(name);
-      if (refused.ok() && found == record_.named.end()) {
-        refused = NoSnapshot(id(), name);
-      }
-      if (refused.ok()) {
-        const StoredSnapshot snapshot = found->second;
-        EditRecord().named.erase(name);
-        PutRecord(remember == nullptr ? absl::nullopt : remember(snapshot),
-                  std::move(done));
-        return;
-      }
-    }
-    done(refused);
-  });
+  const absl::Status outcome =
+      WaitFor<absl::Status>([&](SessionStore::Done done) {
+        {
+          absl::MutexLock lock(&mutex_);
+          refused = CheckAlive();
+          const auto found = record_.named.find(name);
+          if (refused.ok() && found == record_.named.end()) {
+            refused = SnapshotNotFound(id(), name);
+          }
+          if (refused.ok()) {
+            const StoredSnapshot snapshot = found->second;
+            EditRecord().named.erase(name);
+            PutRecord(remember == nullptr ? absl::nullopt : remember(snapshot),
+                      std::move(done));
+            return;
+          }
+        }
+        done(refused);
+      });
   return outcome;
 }
 
@@ -219,7 +182,7 @@ absl::Status Session::Seize(bool takeover) {
   return status;
 }
 
-void Session::Release(const Edited* edited, SessionEvent::Kind kind) {
+void Session::Release(const StoredEdit* edited, SessionEvent::Kind kind) {
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
@@ -232,7 +195,7 @@ void Session::Release(const Edited* edited, SessionEvent::Kind kind) {
       stored_record_.reset();
       unstored_writes_ = 0;
       unstored_bytes_ = 0;
-      RestAt(record_, edited->journal);
+      RestAt(record_, edited->journal());
       Tell(kind, "", after);
     }
     EndLease(after);
@@ -250,27 +213,23 @@ void Session::Release(const Edited* edited, SessionEvent::Kind kind) {
 
 absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
                            const RequestTag<SessionInfo>& request,
-                           absl::FunctionRef<absl::Status(Edited&)> edit) {
+                           absl::FunctionRef<absl::Status(StoredEdit&)> edit) {
   MNEME_RETURN_IF_ERROR(Seize(takeover));
   // What was accepted is in the journal now, or never will be.
   absl::Status status = WriteAndWait({.uid = uid()});
-  Edited edited;
-  {
+  StoredEdit edited = [this] {
     absl::MutexLock lock(&mutex_);
-    edited.record = record_;
-    edited.end_seq = next_seq_;
-    edited.next_offset = NextOffset();
-  }
-  edited.write.uid = uid();
+    return StoredEdit(record_, next_seq_, NextOffset());
+  }();
   if (status.ok()) status = edit(edited);
   if (status.ok()) {
-    edited.record.quarantine.clear();
-    edited.record.good_snapshot.clear();
-    edited.record.update_time = clock_->Now();
-    status = Await([&](SessionStore::Done done) {
+    edited.record().quarantine.clear();
+    edited.record().good_snapshot.clear();
+    edited.record().update_time = clock_->Now();
+    status = WaitFor<absl::Status>([&](SessionStore::Done done) {
       absl::MutexLock lock(&mutex_);
-      EditRecord() = edited.record;
-      StoreWrite write = std::move(edited.write);
+      EditRecord() = edited.record();
+      StoreWrite write = std::move(edited.write());
       write.record = record_;
       write.request = Remember(request, InfoLocked(), clock_->Now());
       chained_ = true;
@@ -281,132 +240,29 @@ absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
   return status;
 }
 
-void Session::Edited::Empty() {
-  record.ring.clear();
-  DropJournal();
-  record.start_seq = end_seq;
-}
-
-void Session::Edited::DropJournal() {
-  record.replay_seq = end_seq;
-  record.start_seq.reset();
-  write.drop_journal_before = end_seq;
-  write.drop_journal_from = end_seq;
-}
-
 absl::Status Session::Reset(const ResetOptions& options) {
   return Edit(options.takeover, SessionEvent::Kind::kReset, options.request,
-              [](Edited& edited) {
+              [](StoredEdit& edited) {
                 edited.Empty();
                 return absl::OkStatus();
               });
 }
 
-absl::Status Session::CheckRollback(const RollbackOptions& options) const {
-  absl::MutexLock lock(&mutex_);
-  if (!options.snapshot.empty()) {
-    return FindSnapshot(record_, options.snapshot).status();
-  }
-  const int64_t next_offset = NextOffset();
-  const int64_t oldest = record_.start_seq.has_value() || record_.ring.empty()
-                             ? 0
-                             : record_.ring.front().offset;
-  if (options.offset < 0 || options.offset > next_offset) {
-    return OffsetNotKept(options.offset, options.offset < 0 ? 0 : next_offset);
-  }
-  if (options.offset > 0 && options.offset < oldest) {
-    return OffsetNotKept(options.offset, oldest);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Session::Rollback(const RollbackOptions& options) {
-  // What can be said before anything is fenced.
-  MNEME_RETURN_IF_ERROR(CheckRollback(options));
+  {
+    // What can be said before anything is fenced.
+    absl::MutexLock lock(&mutex_);
+    MNEME_RETURN_IF_ERROR(
+        options.snapshot.empty()
+            ? CheckKept(record_, NextOffset(), options.offset)
+            : FindSnapshot(record_, options.snapshot).status());
+  }
   return Edit(options.takeover, SessionEvent::Kind::kRolledBack,
-              options.request, [this, &options](Edited& edited) {
+              options.request, [this, &options](StoredEdit& edited) {
                 return options.snapshot.empty()
-                           ? CutAt(options.offset, edited)
-                           : TakeBack(options.snapshot, edited);
+                           ? edited.CutAt(options.offset, *store_)
+                           : edited.TakeBack(options.snapshot);
               });
-}
-
-absl::Status Session::TakeBack(const std::string& name, Edited& edited) {
-  MNEME_ASSIGN_OR_RETURN(StoredSnapshot target,
-                         FindSnapshot(edited.record, name));
-  target.name.clear();
-  target.next_seq = edited.end_seq;
-  edited.record.ring = {std::move(target)};
-  edited.DropJournal();
-  return absl::OkStatus();
-}
-
-absl::Status Session::CutAt(int64_t offset, Edited& edited) const {
-  SessionRecord& record = edited.record;
-  const int64_t next_offset = edited.next_offset;
-  if (offset < 0 || offset > next_offset) {
-    return OffsetNotKept(offset, offset < 0 ? 0 : next_offset);
-  }
-  if (offset == 0) {
-    edited.Empty();
-    return absl::OkStatus();
-  }
-  // From the last snapshot that is not behind it, or from the beginning.
-  if (!record.ring.empty()) {
-    const int64_t oldest = record.ring.front().offset;
-    if (offset < oldest && !record.start_seq.has_value()) {
-      return OffsetNotKept(offset, oldest);
-    }
-    // One that stands there may hold what comes behind without any bytes.
-    const auto behind = [&](const StoredSnapshot& snapshot) {
-      const bool needed =
-          record.ring.size() == 1 && !record.start_seq.has_value();
-      return snapshot.offset > offset ||
-             (snapshot.offset == offset && offset < next_offset && !needed);
-    };
-    while (!record.ring.empty() && behind(record.ring.back())) {
-      record.ring.pop_back();
-    }
-    record.replay_seq =
-        record.ring.empty() ? *record.start_seq : record.ring.back().next_seq;
-  }
-  const uint64_t seq = record.replay_seq;
-  std::vector<JournalRecord> records;
-  absl::Status wrong;
-  MNEME_RETURN_IF_ERROR(store_->ReadJournal(
-      uid(), seq, [&](uint64_t at, std::string_view payload) {
-        absl::StatusOr<JournalRecord> read = DecodeJournalRecord(payload);
-        if (read.ok()) {
-          records.push_back(*std::move(read));
-        } else {
-          wrong = absl::DataLossError(
-              absl::StrCat("journal record ", at, ": ",
-                           std::string(read.status().message())));
-        }
-        return wrong.ok();
-      }));
-  MNEME_RETURN_IF_ERROR(wrong);
-  // At its end nothing is cut, but an answer that runs ends.
-  MNEME_ASSIGN_OR_RETURN(
-      const std::vector<JournalRecord> kept,
-      CutJournal(records, unit(),
-                 offset == next_offset ? std::numeric_limits<int64_t>::max()
-                                       : offset));
-  size_t same = 0;
-  while (same < std::min(kept.size(), records.size()) &&
-         kept[same] == records[same]) {
-    ++same;
-  }
-  edited.write.drop_journal_from = seq + same;
-  for (size_t i = same; i < kept.size(); ++i) {
-    edited.write.append.push_back(
-        {.seq = seq + i, .payload = EncodeJournalRecord(kept[i])});
-  }
-  if (!kept.empty()) {
-    edited.journal = JournalEnd{.next_seq = seq + kept.size(),
-                                .last = EncodeJournalRecord(kept.back())};
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace mneme

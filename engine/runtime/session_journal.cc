@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/errors.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/session.h"
 
@@ -278,17 +278,10 @@ void Session::AddSnapshot(StoredSnapshot snapshot,
 }
 
 absl::Status Session::WriteAndWait(StoreWrite write) {
-  absl::Notification stored;
-  absl::Status outcome;
-  {
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
     absl::MutexLock lock(&mutex_);
-    Submit(std::move(write), [&](const absl::Status& status) {
-      outcome = status;
-      stored.Notify();
-    });
-  }
-  stored.WaitForNotification();
-  return outcome;
+    Submit(std::move(write), std::move(done));
+  });
 }
 
 void Session::Update(const UpdateSessionOptions& options,
@@ -336,10 +329,7 @@ void Session::RemoveStored(absl::optional<RememberedRequest> request,
                            SessionStore::Done done) {
   StoreWrite write{.uid = uid(), .remove = true};
   write.request = std::move(request);
-  store_->Write(std::move(write),
-                [done = std::move(done)](const absl::Status& status) {
-                  if (done != nullptr) done(status);
-                });
+  store_->Write(std::move(write), std::move(done));
 }
 
 }  // namespace mneme

@@ -8,6 +8,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 #include "engine/runtime/kept_reply_coding.h"
 #include "engine/runtime/session.h"
 #include "engine/runtime/session_snapshot.h"
@@ -94,8 +95,8 @@ void Session::AnswerWaiters(const absl::StatusOr<LoadReport>& outcome,
 
 // -- Coming ------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<Session::Hot>> Session::ReadHot(
-    const SessionRecord& record, int64_t& journal_bytes) const {
+absl::StatusOr<Session::Read> Session::ReadHot(
+    const SessionRecord& record) const {
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
                          model_->model->NewState());
   auto hot = std::make_unique<Hot>(std::move(state), *model_, unit());
@@ -124,33 +125,10 @@ absl::StatusOr<std::unique_ptr<Session::Hot>> Session::ReadHot(
                                   hot->history.next_offset()));
     }
   }
-  Replay replay;
-  int64_t offset = hot->history.next_offset();
-  absl::Status wrong;
-  replay.offset = offset;
-  replay.next_seq = record.replay_seq;
-  journal_bytes = 0;
-  MNEME_RETURN_IF_ERROR(store_->ReadJournal(
-      uid(), record.replay_seq, [&](uint64_t seq, std::string_view payload) {
-        absl::StatusOr<JournalRecord> read = DecodeJournalRecord(payload);
-        if (!read.ok()) {
-          wrong = Damaged(absl::StrCat("journal record ", seq, ": ",
-                                       std::string(read.status().message())));
-        } else if (read->offset != offset) {
-          wrong =
-              Damaged(absl::StrCat("journal record ", seq, " begins at offset ",
-                                   read->offset, ", wanted ", offset));
-        } else {
-          offset = read->end_offset;
-          journal_bytes += static_cast<int64_t>(payload.size());
-          replay.next_seq = seq + 1;
-          replay.records.push_back(*std::move(read));
-        }
-        return wrong.ok();
-      }));
-  MNEME_RETURN_IF_ERROR(wrong);
-  hot->replay = std::move(replay);
-  return hot;
+  MNEME_ASSIGN_OR_RETURN(StoredJournal journal,
+                         ReadStoredJournal(*store_, uid(), record.replay_seq,
+                                           hot->history.next_offset()));
+  return Read{.hot = std::move(hot), .journal = std::move(journal)};
 }
 
 std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
@@ -171,16 +149,15 @@ std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
 void Session::LoadFrom(ByteBudget::Reservation reservation) {
   const absl::Duration start = clock_->Monotonic();
   const SessionRecord record = this->record();
-  int64_t journal_bytes = 0;
-  absl::StatusOr<std::unique_ptr<Hot>> hot = ReadHot(record, journal_bytes);
+  absl::StatusOr<Read> read = ReadHot(record);
   std::string good_snapshot;
-  if (absl::IsDataLoss(hot.status())) good_snapshot = FindGoodSnapshot(record);
+  if (absl::IsDataLoss(read.status())) good_snapshot = FindGoodSnapshot(record);
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
-    if (deleted_ || !hot.ok()) {
+    if (deleted_ || !read.ok()) {
       place_ = Place::kCold;
-      absl::Status status = deleted_ ? CheckAlive() : hot.status();
+      absl::Status status = deleted_ ? CheckAlive() : read.status();
       observer_->OnLoadFailed(model_name_, absl::IsDataLoss(status) ? "damaged"
                                            : absl::IsFailedPrecondition(status)
                                                ? "incompatible"
@@ -191,25 +168,30 @@ void Session::LoadFrom(ByteBudget::Reservation reservation) {
       }
       AnswerWaiters(status, after);
     } else {
-      hot_ = *std::move(hot);
+      hot_ = std::move(read->hot);
       hot_->reservation = std::move(reservation);
-      Replay& replay = *hot_->replay;
-      replay.start = start;
-      replay.position = hot_->state->position();
-      replay.report.tier =
-          replay.records.empty() ? StateTier::kCold : StateTier::kReplayed;
+      const bool replays = !read->journal.records.empty();
+      hot_->replay =
+          Replay{.journal = JournalReplay(std::move(read->journal.records),
+                                          hot_->history.next_offset()),
+                 .position = hot_->state->position(),
+                 .report = {},
+                 .start = start};
+      hot_->replay->report.tier =
+          replays ? StateTier::kReplayed : StateTier::kCold;
       ++run_;
       chained_ = false;
       stalled_ = false;
       planned_ = false;
-      next_seq_ = replay.next_seq;
+      next_seq_ = read->journal.next_seq;
       durable_seq_ = next_seq_;
-      journal_bytes_ = journal_bytes;
+      journal_bytes_ = read->journal.bytes;
       CountTokens();
       // What waited when the snapshot was taken is computed first.
       const bool whole = hot_->input.idle() && settled();
-      if (replay.records.empty() && whole)
+      if (!replays && whole) {
         FinishReplay(absl::OkStatus(), after);
+      }
       after.wake = true;
     }
   }
@@ -227,53 +209,37 @@ void Session::FailLoad(const absl::Status& status) {
 }
 
 bool Session::AdvanceReplay(Afterwards& after) {
-  Replay& replay = *hot_->replay;
-  if (hot_->history.next_offset() != replay.offset) {
-    FinishReplay(Damaged(absl::StrCat("replaying gave offset ",
-                                      hot_->history.next_offset(), ", wanted ",
-                                      replay.offset)),
+  JournalReplay& journal = hot_->replay->journal;
+  const int64_t offset = hot_->history.next_offset();
+  if (offset != journal.offset() || journal.done()) {
+    FinishReplay(offset == journal.offset()
+                     ? absl::OkStatus()
+                     : Damaged(absl::StrCat("replaying gave offset ", offset,
+                                            ", wanted ", journal.offset())),
                  after);
-    return false;
-  }
-  if (replay.records.empty()) {
-    FinishReplay(absl::OkStatus(), after);
     return false;
   }
   stalled_ = false;
-  JournalRecord record = std::move(replay.records.front());
-  replay.records.pop_front();
-  replay.offset = record.end_offset;
-  if (const auto* input = std::get_if<InputRecord>(&record.body)) {
-    AbandonSuspended(after);
+  AbandonSuspended(after);
+  absl::StatusOr<JournalReplay::Event> event = journal.Next();
+  if (!event.ok()) {
+    FinishReplay(event.status(), after);
+    return false;
+  }
+  if (const auto* input = std::get_if<InputRecord>(&*event)) {
     Accept(*input);
     return true;
   }
-  const auto* ask = std::get_if<AskRecord>(&record.body);
-  if (ask == nullptr) {
-    FinishReplay(Damaged("the journal has tokens that nothing asked for"),
-                 after);
-    return false;
-  }
-  AbandonSuspended(after);
-  ReplayedTask replayed;
-  while (!replay.records.empty() && !replayed.end.has_value()) {
-    auto* said = std::get_if<SaidRecord>(&replay.records.front().body);
-    if (said == nullptr) break;
-    std::move(said->tokens.begin(), said->tokens.end(),
-              std::back_inserter(replayed.said));
-    replayed.end = std::move(said->end);
-    replay.offset = replay.records.front().end_offset;
-    replay.records.pop_front();
-  }
+  auto& [ask, task] = std::get<JournalReplay::Asked>(*event);
   absl::StatusOr<SessionHost::Replayed> made =
-      host_->Replay(*this, *ask, std::move(replayed));
+      host_->Replay(*this, ask, std::move(task));
   if (!made.ok()) {
     FinishReplay(made.status(), after);
     return false;
   }
-  made->task->SetPrompt({.bytes = ask->prompt,
-                         .role = ask->prompt_role,
-                         .asks = ask->begins_reply});
+  made->task->SetPrompt({.bytes = std::move(ask.prompt),
+                         .role = std::move(ask.prompt_role),
+                         .asks = ask.begins_reply});
   if (!made->kept.request_id.empty()) hot_->kept = std::move(made->kept);
   tasks_.push_back(std::move(made->task));
   return true;
@@ -282,21 +248,17 @@ bool Session::AdvanceReplay(Afterwards& after) {
 void Session::FinishReplay(const absl::Status& status, Afterwards& after) {
   Replay& replay = *hot_->replay;
   if (!status.ok()) {
-    std::string good;
-    const absl::Status failed = status;
     tasks_.clear();
     owed_ = nullptr;
     asking_ = Asking::kNo;
     hot_.reset();
     place_ = Place::kCold;
-    absl::Status told = failed;
-    if (absl::IsDataLoss(failed)) {
-      Quarantine(failed,
+    if (absl::IsDataLoss(status)) {
+      Quarantine(status,
                  record_.ring.empty() ? "" : SnapshotName(record_.ring.back()),
                  after);
-      told = CheckWhole();
     }
-    AnswerWaiters(told, after);
+    AnswerWaiters(absl::IsDataLoss(status) ? CheckWhole() : status, after);
     return;
   }
   LoadReport report = replay.report;
@@ -455,7 +417,7 @@ absl::Status Session::StoreEncoded(const std::string& contents,
   MNEME_RETURN_IF_ERROR(CheckQuota(contents.size(), !name.empty()));
   MNEME_ASSIGN_OR_RETURN(encoded.snapshot.blob, store_->WriteBlob(contents));
   encoded.snapshot.name = name;
-  return Await([&](SessionStore::Done done) {
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
     absl::MutexLock lock(&mutex_);
     AddSnapshot(
         encoded.snapshot,
@@ -469,15 +431,8 @@ void Session::StoreSnapshot() {
   uint64_t run = 0;
   bool busy = false;
   {
-    auto readable = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return deleted_ || place_ != Place::kHot ||
-             (!leased_ && (settled() || stalled_));
-    };
     absl::MutexLock lock(&mutex_);
-    ++readers_waiting_;
-    mutex_.Await(absl::Condition(&readable));
-    --readers_waiting_;
-    if (deleted_ || place_ != Place::kHot || asking_ != Asking::kNo ||
+    if (!AwaitReadable() || asking_ != Asking::kNo ||
         hot_->suspended != nullptr || next_seq_ == record_.replay_seq) {
       snapshot_wanted_ = false;
       busy = true;
@@ -498,7 +453,7 @@ void Session::StoreSnapshot() {
   if (blob.ok()) {
     encoded.snapshot.blob = *blob;
     bool outdated = false;
-    stored = Await([&](SessionStore::Done done) {
+    stored = WaitFor<absl::Status>([&](SessionStore::Done done) {
       {
         absl::MutexLock lock(&mutex_);
         outdated = deleted_ || run != run_ || place_ != Place::kHot;

@@ -77,6 +77,14 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
   return writer;
 }
 
+void Session::FenceWriter(const absl::Status& status, Afterwards& after) {
+  if (hot_ != nullptr) hot_->input.Reserve(0);
+  if (writer_ == nullptr) return;
+  writer_->status = status;
+  std::shared_ptr<SessionWriter> fenced = std::move(writer_);
+  after.calls.push_back([fenced] { fenced->notifier.Notify(); });
+}
+
 void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
   writer->notifier.Detach();
   Afterwards after;

@@ -189,7 +189,7 @@ void KvSessionStore::RunCommits() {
     int64_t bytes = 0;
     for (Queued& queued : group) {
       bytes += queued.bytes;
-      queued.done(queued.result);
+      if (queued.done != nullptr) queued.done(queued.result);
     }
     const absl::MutexLock lock(&mutex_);
     waiting_bytes_ -= bytes;

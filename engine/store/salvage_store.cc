@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 #include "engine/store/blob_pieces.h"
 #include "engine/store/kv_session_store.h"
 #include "engine/store/record_coding.h"
@@ -48,14 +48,9 @@ absl::Status PutRecord(SessionStore& store, SessionRecord record) {
   StoreWrite write;
   write.uid = record.uid;
   write.record = std::move(record);
-  absl::Status result;
-  absl::Notification done;
-  store.Write(std::move(write), [&](const absl::Status& status) {
-    result = status;
-    done.Notify();
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
+    store.Write(std::move(write), std::move(done));
   });
-  done.WaitForNotification();
-  return result;
 }
 
 // Empty if the session is proved whole.

@@ -44,16 +44,16 @@ class SessionStore {
   virtual bool durable() const = 0;
 
   // Queues a change; returns at once. It is durable, where the store is, once
-  // `done` is called with OK; with an error it is not there, but for a loss of
-  // power or a crash right then, after which it may be: the caller appends
-  // again with drop_journal_from, or not at all. After an error all writes of
-  // that session are refused with it, until one comes that has
-  // `drop_journal_from` or `remove`, and so does not build on what failed.
-  // RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may and the
-  // write would add to it; NOT_FOUND if the session is not there and no record
-  // is put; FAILED_PRECONDITION if the record refers to a blob that is not
-  // there any more; DATA_LOSS if the session's record is damaged and none is
-  // put; INTERNAL if the write does not fit the session, for one if it would
+  // `done`, which may be null, is called with OK; with an error it is not
+  // there, but for a loss of power or a crash right then, after which it may
+  // be: the caller appends again with drop_journal_from, or not at all. After
+  // an error all writes of that session are refused with it, until one comes
+  // that has `drop_journal_from` or `remove`, and so does not build on what
+  // failed. RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may and
+  // the write would add to it; NOT_FOUND if the session is not there and no
+  // record is put; FAILED_PRECONDITION if the record refers to a blob that is
+  // not there any more; DATA_LOSS if the session's record is damaged and none
+  // is put; INTERNAL if the write does not fit the session, for one if it would
   // leave a gap in the journal.
   virtual void Write(StoreWrite write, Done done) = 0;
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/engine.h"
 #include "engine/tools/presets.h"
 #include "gmock/gmock.h"
@@ -274,13 +273,7 @@ TEST_F(ChatSessionTest, AResetForgetsTheTurns) {
   Create("s");
   ASSERT_THAT(Say("s", {{"user", "a b", /*ends=*/false}}), IsOk());
   const std::string before = Describe(*engine_, "s")->state_digest;
-  absl::Notification reset;
-  engine_->ResetSession({.session = "s"},
-                        [&](const absl::StatusOr<SessionInfo>& info) {
-                          EXPECT_THAT(info, IsOk());
-                          reset.Notify();
-                        });
-  reset.WaitForNotification();
+  ASSERT_THAT(Reset(*engine_, {.session = "s"}), IsOk());
   ASSERT_THAT(Say("s", {{"user", "a b", /*ends=*/false}}), IsOk());
   EXPECT_EQ(Describe(*engine_, "s")->state_digest, before);
 }

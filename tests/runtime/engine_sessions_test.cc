@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/engine.h"
 #include "gmock/gmock.h"
@@ -165,18 +164,6 @@ TEST_F(EngineTest, AnIdleSessionExpiresAndIsRememberedAsExpired) {
 
 // -- Committing a segment early ----------------------------------------------
 
-absl::StatusOr<SegmentCommit> CommitSegment(Engine& engine,
-                                            const std::string& id) {
-  absl::StatusOr<SegmentCommit> result;
-  absl::Notification done;
-  engine.CommitSegment(id, "", [&](absl::StatusOr<SegmentCommit> commit) {
-    result = std::move(commit);
-    done.Notify();
-  });
-  done.WaitForNotification();
-  return result;
-}
-
 TEST_F(EngineTest, AMemoryWithoutSegmentsHasNoneToCommit) {
   Create("s");
   EXPECT_THAT(CommitSegment(*engine_, "s"), HasReason("NOT_SUPPORTED"));
@@ -246,15 +233,7 @@ TEST_F(EngineTest, ResetEmptiesASession) {
   Create("fresh");
   ASSERT_THAT(AppendAll(*engine_, "s", std::string(300, 'a')), IsOk());
   const auto reset = [this](bool takeover) {
-    absl::StatusOr<SessionInfo> result;
-    absl::Notification done;
-    engine_->ResetSession({.session = "s", .takeover = takeover},
-                          [&](absl::StatusOr<SessionInfo> info) {
-                            result = std::move(info);
-                            done.Notify();
-                          });
-    done.WaitForNotification();
-    return result;
+    return Reset(*engine_, {.session = "s", .takeover = takeover});
   };
   ProgressWaiter waiter;
   const auto writer = *engine_->OpenAppend({.session = "s"}, &waiter);

@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/base/errors.h"
 #include "engine/engine.h"
@@ -235,13 +234,7 @@ TEST_F(GenerationTest, AResetForgetsTheAnswer) {
   GenerateOptions options = Letters("abc", 5);
   options.request_id = "r";
   ASSERT_THAT(GenerateAll(*engine_, options), IsOk());
-  absl::Notification done;
-  engine_->ResetSession({.session = "s", .takeover = true},
-                        [&](const absl::StatusOr<SessionInfo>& info) {
-                          EXPECT_THAT(info, IsOk());
-                          done.Notify();
-                        });
-  done.WaitForNotification();
+  ASSERT_THAT(Reset(*engine_, {.session = "s", .takeover = true}), IsOk());
   EXPECT_FALSE(GenerateAll(*engine_, options)->started.attached);
 }
 

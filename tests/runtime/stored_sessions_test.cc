@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "tests/runtime/engine_fixture.h"
 #include "tests/support/engine_driver.h"
 
@@ -29,32 +28,6 @@ class StoredSessionsTest : public EngineTest {
     StartEngine({.threads = 1,
                  .data_directory = data_dir_.path(),
                  .snapshot_interval_tokens = 200});
-  }
-
-  // Calls `start` with a function that takes the outcome, and waits for it.
-  template <typename T, typename Start>
-  absl::StatusOr<T> Wait(Start start) {
-    absl::Notification ended;
-    absl::StatusOr<T> outcome;
-    start([&](absl::StatusOr<T> told) {
-      outcome = std::move(told);
-      ended.Notify();
-    });
-    ended.WaitForNotification();
-    return outcome;
-  }
-
-  absl::StatusOr<SessionInfo> Fork(const ForkOptions& options) {
-    return Wait<SessionInfo>(
-        [&](const auto& done) { engine_->ForkSession(options, done); });
-  }
-  absl::StatusOr<SessionInfo> Rollback(const RollbackOptions& options) {
-    return Wait<SessionInfo>(
-        [&](const auto& done) { engine_->RollbackSession(options, done); });
-  }
-  absl::StatusOr<SnapshotInfo> Keep(const SnapshotOptions& options) {
-    return Wait<SnapshotInfo>(
-        [&](const auto& done) { engine_->CreateSnapshot(options, done); });
   }
 
   // The digests of a session that was given `text` and nothing else.
@@ -106,16 +79,16 @@ TEST_F(StoredSessionsTest, AForkAndItsParentDoNotSeeEachOther) {
   Create("s");
   ASSERT_THAT(AppendAll(*engine_, "s", Text(300, 'a')), IsOk());
   const std::string parent = Digests("s");
-  ASSERT_THAT(Fork({.source = "s", .id = "f"}), IsOk());
+  ASSERT_THAT(Fork(*engine_, {.source = "s", .id = "f"}), IsOk());
   EXPECT_EQ(Digests("f"), parent);
   ASSERT_THAT(AppendAll(*engine_, "f", "more"), IsOk());
   EXPECT_EQ(Digests("s"), parent);
   ASSERT_THAT(engine_->DeleteSession("s", ""), IsOk());
   Restart();
   EXPECT_EQ(Digests("f"), DigestsOf(Text(300, 'a') + "more"));
-  EXPECT_THAT(Fork({.source = "s", .id = "g"}),
+  EXPECT_THAT(Fork(*engine_, {.source = "s", .id = "g"}),
               Fails(StatusCode::kNotFound, "s"));
-  EXPECT_THAT(Fork({.source = "f", .id = "f"}),
+  EXPECT_THAT(Fork(*engine_, {.source = "f", .id = "f"}),
               Fails(StatusCode::kAlreadyExists, "f"));
 }
 
@@ -124,15 +97,15 @@ TEST_F(StoredSessionsTest, AreTakenBackToAnyOffsetThatIsKept) {
   const std::string text = Text(1000, 'a');
   ASSERT_THAT(AppendAll(*engine_, "s", text, {90, 7}), IsOk());
   const absl::StatusOr<SessionInfo> back =
-      Rollback({.session = "s", .offset = 901});
+      Rollback(*engine_, {.session = "s", .offset = 901});
   ASSERT_THAT(back, IsOk());
   EXPECT_EQ(back->epoch, 2);
   EXPECT_EQ(back->next_offset, 901);
   EXPECT_EQ(Digests("s"), DigestsOf(text.substr(0, 901)));
-  EXPECT_THAT(Rollback({.session = "s", .offset = 902}),
+  EXPECT_THAT(Rollback(*engine_, {.session = "s", .offset = 902}),
               HasReason("OFFSET_NOT_KEPT"));
   EXPECT_EQ(engine_->GetSession("s")->epoch, 2);  // nothing was fenced
-  ASSERT_THAT(Rollback({.session = "s", .offset = 0}), IsOk());
+  ASSERT_THAT(Rollback(*engine_, {.session = "s", .offset = 0}), IsOk());
   EXPECT_EQ(engine_->GetSession("s")->next_offset, 0);
   ASSERT_THAT(AppendAll(*engine_, "s", "anew"), IsOk());
   EXPECT_EQ(Digests("s"), DigestsOf("anew"));
@@ -149,7 +122,7 @@ TEST_F(StoredSessionsTest, AnAnswerIsTakenBackAtItsBeginning) {
   const absl::StatusOr<Generated> first = GenerateAll(*engine_, options);
   ASSERT_THAT(first, IsOk());
   const int64_t begin = first->started.offset;
-  ASSERT_THAT(Rollback({.session = "s", .offset = begin}), IsOk());
+  ASSERT_THAT(Rollback(*engine_, {.session = "s", .offset = begin}), IsOk());
   EXPECT_EQ(Digests("s"), DigestsOf("beforeprompt"));
 }
 
@@ -158,16 +131,16 @@ TEST_F(StoredSessionsTest, ANamedSnapshotOutlivesWhatComesAfter) {
   ASSERT_THAT(AppendAll(*engine_, "s", Text(250, 'a')), IsOk());
   const std::string then = Digests("s");
   const absl::StatusOr<SnapshotInfo> kept =
-      Keep({.session = "s", .name = "then"});
+      KeepSnapshot(*engine_, {.session = "s", .name = "then"});
   ASSERT_THAT(kept, IsOk());
   EXPECT_EQ(kept->state_digest + kept->history_digest, then);
-  EXPECT_THAT(Keep({.session = "s", .name = "then"}),
+  EXPECT_THAT(KeepSnapshot(*engine_, {.session = "s", .name = "then"}),
               HasReason("SNAPSHOT_EXISTS"));
   ASSERT_THAT(AppendAll(*engine_, "s", Text(2000, 'b')), IsOk());
   Restart();
-  ASSERT_THAT(Rollback({.session = "s", .snapshot = "then"}), IsOk());
+  ASSERT_THAT(Rollback(*engine_, {.session = "s", .snapshot = "then"}), IsOk());
   EXPECT_EQ(Digests("s"), then);
-  EXPECT_THAT(Rollback({.session = "s", .snapshot = "never"}),
+  EXPECT_THAT(Rollback(*engine_, {.session = "s", .snapshot = "never"}),
               HasReason("SNAPSHOT_NOT_FOUND"));
 }
 
@@ -175,10 +148,8 @@ TEST_F(StoredSessionsTest, AnExportIsTheSameSessionElsewhere) {
   Create("s");
   ASSERT_THAT(AppendAll(*engine_, "s", Text(333, 'a')), IsOk());
   const std::string there = Digests("s");
-  auto exported = Wait<std::unique_ptr<SessionExport>>(
-      [&](const auto& done) { engine_->ExportSession("s", "", done); });
+  auto exported = Export(*engine_, "s");
   ASSERT_THAT(exported, IsOk());
-  const std::string file((*exported)->Read(0, (*exported)->total_bytes()));
   std::string whole;
   for (int64_t at = 0; at < (*exported)->total_bytes();) {
     const std::string_view piece = (*exported)->Read(at, 1000);
@@ -191,19 +162,13 @@ TEST_F(StoredSessionsTest, AnExportIsTheSameSessionElsewhere) {
   auto import = engine_->ImportSession({.id = "copy"});
   ASSERT_THAT(import, IsOk());
   ASSERT_THAT((*import)->Add(whole), IsOk());
-  ASSERT_THAT(
-      Wait<SessionInfo>([&](const auto& done) { (*import)->Finish(done); }),
-      IsOk());
+  ASSERT_THAT(Finish(**import), IsOk());
   EXPECT_EQ(Digests("copy"), there);
   whole[whole.size() / 2] ^= 1;
   import = engine_->ImportSession({.id = "damaged"});
   ASSERT_THAT(import, IsOk());
   absl::Status status = (*import)->Add(whole);
-  if (status.ok()) {
-    status = Wait<SessionInfo>([&](const auto& done) {
-               (*import)->Finish(done);
-             }).status();
-  }
+  if (status.ok()) status = Finish(**import).status();
   EXPECT_THAT(status, Fails(StatusCode::kDataLoss, ""));
   EXPECT_THAT(engine_->GetSession("damaged"),
               Fails(StatusCode::kNotFound, "damaged"));
@@ -214,7 +179,7 @@ TEST_F(StoredSessionsTest, AWatchHearsWhatHappens) {
   Create("s");
   ProgressWaiter waiter;
   const auto watch = *engine_->WatchSession("s", &waiter);
-  ASSERT_THAT(Rollback({.session = "s", .offset = 0}), IsOk());
+  ASSERT_THAT(Rollback(*engine_, {.session = "s", .offset = 0}), IsOk());
   ASSERT_THAT(engine_->UpdateSession({.session = "s", .pinned = true}), IsOk());
   ASSERT_THAT(engine_->DeleteSession("s", ""), IsOk());
   std::vector<Kind> kinds;

@@ -4,7 +4,6 @@
 // number.
 #include <string>
 
-#include "absl/synchronization/notification.h"
 #include "engine/engine.h"
 #include "engine/tools/presets.h"
 #include "gtest/gtest.h"
@@ -95,13 +94,7 @@ TEST_F(TokenLimitTest, ScoringScoresWhatFitsAndSaysSo) {
 
 TEST_F(TokenLimitTest, AResetSessionBeginsAnew) {
   ASSERT_THAT(Append(std::string(kLimit - 1, 'a')), IsOk());
-  absl::Notification done;
-  engine_->ResetSession({.session = "s"},
-                        [&done](const absl::StatusOr<SessionInfo>& info) {
-                          EXPECT_THAT(info, IsOk());
-                          done.Notify();
-                        });
-  done.WaitForNotification();
+  ASSERT_THAT(Reset(*engine_, {.session = "s"}), IsOk());
   EXPECT_THAT(Append(std::string(kLimit - 1, 'a')), IsOk());
 }
 

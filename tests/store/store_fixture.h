@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "engine/base/wait_for.h"
 #include "engine/store/session_store.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
@@ -67,14 +67,9 @@ inline StoreWrite Remove(int number) {
 
 // Waits for the write to be done.
 inline absl::Status WriteNow(SessionStore& store, StoreWrite write) {
-  absl::Status result;
-  absl::Notification done;
-  store.Write(std::move(write), [&](const absl::Status& status) {
-    result = status;
-    done.Notify();
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
+    store.Write(std::move(write), std::move(done));
   });
-  done.WaitForNotification();
-  return result;
 }
 
 inline std::vector<std::string> Journal(const SessionStore& store, int number,

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "absl/types/optional.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/wait_for.h"
 
 namespace mneme {
 namespace {
@@ -141,16 +141,47 @@ absl::StatusOr<Scored> ScoreAll(Engine& engine, const ScoreOptions& options,
 }
 
 absl::StatusOr<SessionInfo> Describe(Engine& engine, const std::string& id) {
-  absl::Notification done;
-  absl::StatusOr<SessionInfo> result = absl::UnknownError("not described");
-  engine.DescribeSession(id, [&](absl::StatusOr<SessionInfo> info) {
-    result = std::move(info);
-    done.Notify();
-  });
-  if (!done.WaitForNotificationWithTimeout(absl::Minutes(1))) {
-    return TimedOut("describe");
-  }
-  return result;
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](const auto& done) { engine.DescribeSession(id, done); });
+}
+
+absl::StatusOr<SessionInfo> Fork(Engine& engine, const ForkOptions& options) {
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](const auto& done) { engine.ForkSession(options, done); });
+}
+
+absl::StatusOr<SessionInfo> Reset(Engine& engine, const ResetOptions& options) {
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](const auto& done) { engine.ResetSession(options, done); });
+}
+
+absl::StatusOr<SessionInfo> Rollback(Engine& engine,
+                                     const RollbackOptions& options) {
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](const auto& done) { engine.RollbackSession(options, done); });
+}
+
+absl::StatusOr<SnapshotInfo> KeepSnapshot(Engine& engine,
+                                          const SnapshotOptions& options) {
+  return WaitFor<absl::StatusOr<SnapshotInfo>>(
+      [&](const auto& done) { engine.CreateSnapshot(options, done); });
+}
+
+absl::StatusOr<SegmentCommit> CommitSegment(Engine& engine,
+                                            const std::string& id) {
+  return WaitFor<absl::StatusOr<SegmentCommit>>(
+      [&](const auto& done) { engine.CommitSegment(id, "", done); });
+}
+
+absl::StatusOr<std::unique_ptr<SessionExport>> Export(Engine& engine,
+                                                      const std::string& id) {
+  return WaitFor<absl::StatusOr<std::unique_ptr<SessionExport>>>(
+      [&](const auto& done) { engine.ExportSession(id, "", done); });
+}
+
+absl::StatusOr<SessionInfo> Finish(SessionImport& import) {
+  return WaitFor<absl::StatusOr<SessionInfo>>(
+      [&](const auto& done) { import.Finish(done); });
 }
 
 }  // namespace mneme

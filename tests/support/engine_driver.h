@@ -67,6 +67,19 @@ absl::StatusOr<Scored> ScoreAll(Engine& engine, const ScoreOptions& options,
 // With digests.
 absl::StatusOr<SessionInfo> Describe(Engine& engine, const std::string& id);
 
+// What takes a `done`, waited for.
+absl::StatusOr<SessionInfo> Fork(Engine& engine, const ForkOptions& options);
+absl::StatusOr<SessionInfo> Reset(Engine& engine, const ResetOptions& options);
+absl::StatusOr<SessionInfo> Rollback(Engine& engine,
+                                     const RollbackOptions& options);
+absl::StatusOr<SnapshotInfo> KeepSnapshot(Engine& engine,
+                                          const SnapshotOptions& options);
+absl::StatusOr<SegmentCommit> CommitSegment(Engine& engine,
+                                            const std::string& id);
+absl::StatusOr<std::unique_ptr<SessionExport>> Export(Engine& engine,
+                                                      const std::string& id);
+absl::StatusOr<SessionInfo> Finish(SessionImport& import);
+
 // Pieces of a payload, of `sizes` repeated as needed.
 std::vector<Payload> Cut(const Payload& payload,
                          const std::vector<int64_t>& sizes);

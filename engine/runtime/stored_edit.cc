@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/stored_edit.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/errors.h"
+#include "engine/base/status_macros.h"
+#include "engine/runtime/journal_cut.h"
+#include "engine/runtime/stored_journal.h"
+
+namespace mneme {
+
+std::string SnapshotName(const StoredSnapshot& snapshot) {
+  return snapshot.name.empty() ? absl::StrCat("auto-", snapshot.blob)
+                               : snapshot.name;
+}
+
+absl::Status SnapshotNotFound(const std::string& session,
+                              const std::string& name) {
+  return WithReason(absl::NotFoundError(absl::StrCat(
+                        "session ", session, " has no snapshot ", name)),
+                    {.reason = "SNAPSHOT_NOT_FOUND", .metadata = {}});
+}
+
+absl::StatusOr<StoredSnapshot> FindSnapshot(const SessionRecord& record,
+                                            const std::string& name) {
+  const auto named = record.named.find(name);
+  if (named != record.named.end()) return named->second;
+  for (const StoredSnapshot& snapshot : record.ring) {
+    if (SnapshotName(snapshot) == name) return snapshot;
+  }
+  return SnapshotNotFound(record.id, name);
+}
+
+absl::Status CheckKept(const SessionRecord& record, int64_t next_offset,
+                       int64_t offset) {
+  if (offset < 0 || offset > next_offset) {
+    return OffsetNotKept(offset, offset < 0 ? 0 : next_offset);
+  }
+  const int64_t oldest = record.start_seq.has_value() || record.ring.empty()
+                             ? 0
+                             : record.ring.front().offset;
+  // Nothing has to be kept of what is emptied.
+  if (offset > 0 && offset < oldest) return OffsetNotKept(offset, oldest);
+  return absl::OkStatus();
+}
+
+StoredEdit::StoredEdit(SessionRecord record, uint64_t end_seq,
+                       int64_t next_offset)
+    : record_(std::move(record)), end_seq_(end_seq), next_offset_(next_offset) {
+  write_.uid = record_.uid;
+}
+
+void StoredEdit::DropJournal() {
+  record_.replay_seq = end_seq_;
+  record_.start_seq.reset();
+  write_.drop_journal_before = end_seq_;
+  write_.drop_journal_from = end_seq_;
+}
+
+void StoredEdit::Empty() {
+  record_.ring.clear();
+  DropJournal();
+  record_.start_seq = end_seq_;
+}
+
+absl::Status StoredEdit::TakeBack(const std::string& snapshot) {
+  MNEME_ASSIGN_OR_RETURN(StoredSnapshot target,
+                         FindSnapshot(record_, snapshot));
+  target.name.clear();
+  target.next_seq = end_seq_;
+  record_.ring = {std::move(target)};
+  DropJournal();
+  return absl::OkStatus();
+}
+
+absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
+  MNEME_RETURN_IF_ERROR(CheckKept(record_, next_offset_, offset));
+  if (offset == 0) {
+    Empty();
+    return absl::OkStatus();
+  }
+  // From the last snapshot that is not behind it, or from the beginning. One
+  // that stands right there may hold what came later without any bytes.
+  std::vector<StoredSnapshot>& ring = record_.ring;
+  const auto behind = [&](const StoredSnapshot& snapshot) {
+    const bool needed = ring.size() == 1 && !record_.start_seq.has_value();
+    return snapshot.offset > offset ||
+           (snapshot.offset == offset && offset < next_offset_ && !needed);
+  };
+  if (!ring.empty()) {
+    while (!ring.empty() && behind(ring.back())) ring.pop_back();
+    record_.replay_seq =
+        ring.empty() ? *record_.start_seq : ring.back().next_seq;
+  }
+  const uint64_t seq = record_.replay_seq;
+  MNEME_ASSIGN_OR_RETURN(
+      const StoredJournal had,
+      ReadStoredJournal(store, record_.uid, seq,
+                        ring.empty() ? 0 : ring.back().offset));
+  // At its end nothing is cut, but an answer that runs ends.
+  MNEME_ASSIGN_OR_RETURN(
+      const std::vector<JournalRecord> kept,
+      CutJournal(
+          had.records,
+          record_.counts_tokens ? SessionUnit::kTokens : SessionUnit::kText,
+          offset == next_offset_ ? std::numeric_limits<int64_t>::max()
+                                 : offset));
+  const auto first_other = std::mismatch(kept.begin(), kept.end(),
+                                         had.records.begin(), had.records.end())
+                               .first;
+  auto next_seq = seq + static_cast<uint64_t>(first_other - kept.begin());
+  write_.drop_journal_from = next_seq;
+  for (auto record = first_other; record != kept.end(); ++record) {
+    write_.append.push_back(
+        {.seq = next_seq++, .payload = EncodeJournalRecord(*record)});
+  }
+  if (!kept.empty()) {
+    journal_ = JournalEnd{.next_seq = next_seq,
+                          .last = EncodeJournalRecord(kept.back())};
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mneme

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/runtime/stored_journal.h"
+
+#include <iterator>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace mneme {
+
+absl::StatusOr<StoredJournal> ReadStoredJournal(const SessionStore& store,
+                                                const std::string& uid,
+                                                uint64_t seq, int64_t offset) {
+  StoredJournal journal{.next_seq = seq};
+  absl::Status wrong;
+  MNEME_RETURN_IF_ERROR(
+      store.ReadJournal(uid, seq, [&](uint64_t at, std::string_view payload) {
+        absl::StatusOr<JournalRecord> read = DecodeJournalRecord(payload);
+        if (!read.ok()) {
+          wrong = absl::DataLossError(
+              absl::StrCat("journal record ", at, ": ",
+                           std::string(read.status().message())));
+        } else if (read->offset != offset) {
+          wrong = absl::DataLossError(
+              absl::StrCat("journal record ", at, " begins at offset ",
+                           read->offset, ", wanted ", offset));
+        } else {
+          offset = read->end_offset;
+          journal.bytes += static_cast<int64_t>(payload.size());
+          journal.next_seq = at + 1;
+          journal.records.push_back(*std::move(read));
+        }
+        return wrong.ok();
+      }));
+  MNEME_RETURN_IF_ERROR(wrong);
+  return journal;
+}
+
+JournalRecord JournalReplay::Take() {
+  JournalRecord record = std::move(records_.front());
+  records_.pop_front();
+  offset_ = record.end_offset;
+  return record;
+}
+
+absl::StatusOr<JournalReplay::Event> JournalReplay::Next() {
+  JournalRecord record = Take();
+  if (auto* input = std::get_if<InputRecord>(&record.body)) {
+    return Event(std::move(*input));
+  }
+  auto* ask = std::get_if<AskRecord>(&record.body);
+  if (ask == nullptr) {
+    return absl::DataLossError("the journal has tokens that nothing asked for");
+  }
+  Asked asked{.ask = std::move(*ask), .task = {}};
+  while (!records_.empty() && !asked.task.end.has_value() &&
+         std::holds_alternative<SaidRecord>(records_.front().body)) {
+    auto said = std::get<SaidRecord>(Take().body);
+    std::move(said.tokens.begin(), said.tokens.end(),
+              std::back_inserter(asked.task.said));
+    asked.task.end = std::move(said.end);
+  }
+  return Event(std::move(asked));
+}
+
+}  // namespace mneme

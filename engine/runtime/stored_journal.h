@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MNEME_ENGINE_RUNTIME_STORED_JOURNAL_H_
+#define MNEME_ENGINE_RUNTIME_STORED_JOURNAL_H_
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/runtime/task.h"
+#include "engine/store/journal_record.h"
+#include "engine/store/session_store.h"
+
+namespace mneme {
+
+// What the journal of a session says from a snapshot on.
+struct StoredJournal {
+  std::vector<JournalRecord> records;
+  uint64_t next_seq = 0;  // behind them
+  int64_t bytes = 0;      // that they take
+};
+// From record `seq` on, which begins at `offset` of the history. DATA_LOSS if a
+// record is damaged, or does not begin where the one before it ends. Blocks.
+absl::StatusOr<StoredJournal> ReadStoredJournal(const SessionStore& store,
+                                                const std::string& uid,
+                                                uint64_t seq, int64_t offset);
+
+// A journal, one event after the other.
+class JournalReplay {
+ public:
+  // An Ask with all that the journal says of what came of it.
+  struct Asked {
+    AskRecord ask;
+    ReplayedTask task;
+  };
+  using Event = std::variant<InputRecord, Asked>;
+
+  // `offset`: of the history before the records.
+  JournalReplay(std::vector<JournalRecord> records, int64_t offset)
+      : records_(std::move_iterator(records.begin()),
+                 std::move_iterator(records.end())),
+        offset_(offset) {}
+
+  bool done() const { return records_.empty(); }
+  // Of the history behind what was given out.
+  int64_t offset() const { return offset_; }
+  // REQUIRES: not done. DATA_LOSS if the next are tokens that nothing asked
+  // for.
+  absl::StatusOr<Event> Next();
+
+ private:
+  JournalRecord Take();
+
+  std::deque<JournalRecord> records_;
+  int64_t offset_;
+};
+
+}  // namespace mneme
+
+#endif  // MNEME_ENGINE_RUNTIME_STORED_JOURNAL_H_
