@@ -202,9 +202,8 @@ class Engine {
   // the engine. What is generated later depends on it. NOT_FOUND;
   // UNIMPLEMENTED (NOT_SUPPORTED) if the model's memory has no segments that
   // could be written early; else as Generate.
-  virtual void CommitSegment(
-      const std::string& id, const std::string& uid,
-      std::function<void(absl::StatusOr<SegmentCommit>)> done) = 0;
+  virtual void CommitSegment(const SegmentCommitOptions& options,
+                             Done<SegmentCommit> done) = 0;
 
   // Gone at once, with all its streams, its journal and its snapshots; the id
   // is free. Answers with the session as it was. NOT_FOUND; ABORTED

@@ -86,7 +86,7 @@ class EngineImpl final : public Engine, private SessionHost {
       const std::string& id, StreamListener* listener) override;
   void VerifySession(const std::string& id,
                      std::function<void(absl::Status)> done) override;
-  void CommitSegment(const std::string& id, const std::string& uid,
+  void CommitSegment(const SegmentCommitOptions& options,
                      Done<SegmentCommit> done) override;
   void DeleteSession(const DeleteOptions& options,
                      Done<SessionInfo> done) override;
@@ -190,6 +190,7 @@ class EngineImpl final : public Engine, private SessionHost {
       const Held& held, const GenerateOptions& options,
       StreamListener* listener);
   absl::Status StartSegmentCommit(const Held& held,
+                                  const SegmentCommitOptions& options,
                                   const Done<SegmentCommit>& done);
   // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
   // `session`.

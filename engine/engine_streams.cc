@@ -193,6 +193,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
       ScoringTask::Setup{.model = session->served_ptr(),
                          .unit = session->unit(),
                          .commit = options.commit,
+                         .request = options.request,
                          .load = held.hold->report(),
                          .clock = clock_,
                          .observer = observer_},
@@ -203,6 +204,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
 }
 
 absl::Status EngineImpl::StartSegmentCommit(const Held& held,
+                                            const SegmentCommitOptions& options,
                                             const Done<SegmentCommit>& done) {
   const ServedModel& served = held.session->served();
   if (!served.model->commits_segments()) {
@@ -215,7 +217,7 @@ absl::Status EngineImpl::StartSegmentCommit(const Held& held,
          .metadata = {{"method", "mneme.v1.Memory/CommitSegment"}}});
   }
   auto task = std::make_shared<SegmentCommitTask>(
-      served.model, held.hold->report(),
+      served.model, held.hold->report(), options.request,
       [this, done, hold = held.hold](const Task& ended,
                                      absl::StatusOr<SegmentCommit> outcome) {
         tasks_.Remove(ended);
@@ -224,23 +226,25 @@ absl::Status EngineImpl::StartSegmentCommit(const Held& held,
   return Rejected(served.name, StartTask(held.session, task, {}));
 }
 
-void EngineImpl::CommitSegment(const std::string& id, const std::string& uid,
+void EngineImpl::CommitSegment(const SegmentCommitOptions& options,
                                Done<SegmentCommit> done) {
   const absl::Status admitted = Rejected("", CheckAdmitting());
   if (!admitted.ok()) {
     done(admitted);
     return;
   }
-  Load(id, uid,
-       [this, id, uid,
+  Load(options.session, options.uid,
+       [this, options,
         done](const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
          if (!hold.ok()) {
            done(hold.status());
            return;
          }
-         const absl::StatusOr<Held> held = HoldSession(id, uid, *hold);
+         const absl::StatusOr<Held> held =
+             HoldSession(options.session, options.uid, *hold);
          const absl::Status started =
-             held.ok() ? StartSegmentCommit(*held, done) : held.status();
+             held.ok() ? StartSegmentCommit(*held, options, done)
+                       : held.status();
          if (!started.ok()) done(started);
        });
 }
@@ -260,7 +264,7 @@ absl::StatusOr<SessionHost::Replayed> EngineImpl::Replay(
       }
       return Replayed{
           .task = std::make_shared<SegmentCommitTask>(
-              session.served().model, LoadReport{},
+              session.served().model, LoadReport{}, RequestTag<SegmentCommit>{},
               [](const Task&, const absl::StatusOr<SegmentCommit>&) {})};
     case AskRecord::Kind::kGenerate:
       break;

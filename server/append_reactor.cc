@@ -10,8 +10,9 @@
 
 namespace mneme::server {
 
-AppendReactor::AppendReactor(const ServiceContext& context)
-    : BidiCall(context, "mneme.v1.Memory/Append"), feed_(context) {
+AppendReactor::AppendReactor(const grpc::CallbackServerContext& call,
+                             const ServiceContext& context)
+    : BidiCall(call, context, "mneme.v1.Memory/Append"), feed_(context) {
   Start();
 }
 

@@ -15,7 +15,8 @@ namespace mneme::server {
 class AppendReactor final
     : public BidiCall<v1::AppendRequest, v1::AppendResponse> {
  public:
-  explicit AppendReactor(const ServiceContext& context);
+  AppendReactor(const grpc::CallbackServerContext& call,
+                const ServiceContext& context);
 
  private:
   absl::Status Open(v1::AppendRequest* request) override

@@ -44,9 +44,11 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
 
  protected:
   // `method`: its full name, as in "mneme.v1.Memory/Append".
-  BidiCall(const ServiceContext& context, const char* method)
+  BidiCall(const grpc::CallbackServerContext& call,
+           const ServiceContext& context, const char* method)
       : PumpedStream(context.pump),
         context_(context),
+        call_(call),
         rpc_(context.metrics, context.clock, method) {}
 
   // Once, at the end of the constructor of the whole object.
@@ -54,7 +56,8 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
 
   // The parts of a call. An error ends it, and is told of session_.
 
-  // The first message; it has `open`. Sets session_ and calls Load.
+  // The first message; it has `open`. Sets session_ and calls Load, or
+  // BeginWithout.
   virtual absl::Status Open(Request* request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // The session is in memory, for as long as `hold` lives: opens the engine's
@@ -82,6 +85,9 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     context_.engine->Load(id, uid, load_.Await(this));
   }
+
+  // Of a call that needs no session: it has begun.
+  void BeginWithout() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { begun_ = true; }
 
   // Reads the next message. REQUIRES: readable().
   void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -114,6 +120,7 @@ class BidiCall : public grpc::ServerBidiReactor<Request, Response>,
     if (!status.ok()) End(ToGrpcStatus(status, session_));
   }
 
+  const grpc::CallbackServerContext& call_;
   CountedRpc rpc_;
   bool opened_ ABSL_GUARDED_BY(mu_) = false;
   Later<std::shared_ptr<SessionHold>> load_ ABSL_GUARDED_BY(mu_);
@@ -141,6 +148,8 @@ void BidiCall<Request, Response>::OnReadDone(bool ok) {
     absl::MutexLock lock(&mu_);
     reading_ = false;
     input_ended_ = !ok;
+    // A client that is gone has not said that this was all.
+    if (!ok && call_.IsCancelled()) End(grpc::Status::CANCELLED);
     // After the outcome it came too late to matter.
     if (!outcome_.has_value()) EndOnError(TakeMessage());
   }

@@ -36,8 +36,9 @@ absl::Status AnswerRuns() {
 
 }  // namespace
 
-ConverseReactor::ConverseReactor(const ServiceContext& context)
-    : BidiCall(context, "mneme.v1.Memory/Converse"),
+ConverseReactor::ConverseReactor(const grpc::CallbackServerContext& call,
+                                 const ServiceContext& context)
+    : BidiCall(call, context, "mneme.v1.Memory/Converse"),
       input_(context),
       answer_(context) {
   Start();

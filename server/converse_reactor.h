@@ -18,7 +18,8 @@ namespace mneme::server {
 class ConverseReactor final
     : public BidiCall<v1::ClientEvent, v1::ServerEvent> {
  public:
-  explicit ConverseReactor(const ServiceContext& context);
+  ConverseReactor(const grpc::CallbackServerContext& call,
+                  const ServiceContext& context);
 
  private:
   absl::Status Open(v1::ClientEvent* request) override

@@ -595,7 +595,6 @@ void AddEvent(const GenerateEvent& event, v1::GenerateResponse* response) {
 }
 
 absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open) {
-  if (!open.request_id().empty()) return UnsupportedField("open.request_id");
   if (!v1::ScoreRequest::Detail_IsValid(open.detail())) {
     return BadField("open.detail",
                     absl::StrCat("found the unknown value ", open.detail()));
@@ -605,6 +604,9 @@ absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open) {
                          ParseSessionName(open.session(), "open.session"));
   options.uid = open.uid();
   options.commit = open.commit();
+  if (!options.commit && !open.request_id().empty()) {
+    return BadField("open.request_id", "found one without commit");
+  }
   return options;
 }
 
@@ -612,6 +614,14 @@ absl::StatusOr<Payload> TakePiece(v1::ScoreRequest* request) {
   if (request->has_text()) return Payload(std::move(*request->mutable_text()));
   if (request->has_tokens()) return TakeTokens(request->tokens());
   return BadField("message", "wanted text or tokens after open");
+}
+
+v1::CommitSegmentResponse ToProto(const SegmentCommit& commit) {
+  v1::CommitSegmentResponse out;
+  out.set_position(commit.position);
+  out.set_segment_tokens(commit.segment_tokens);
+  SetLoad(commit.load, &out);
+  return out;
 }
 
 v1::ScoreTotals ToProto(const ScoreTotals& totals) {
@@ -628,6 +638,12 @@ v1::ScoreTotals ToProto(const ScoreTotals& totals) {
     out.set_bits_per_token(bits / static_cast<double>(totals.tokens_scored));
   }
   return out;
+}
+
+v1::ScoreResponse ToProto(const ScoreEvent& end) {
+  v1::ScoreResponse response;
+  AddEvent(end, /*tokens=*/false, &response);
+  return response;
 }
 
 void AddEvent(const ScoreEvent& event, bool tokens,

@@ -74,7 +74,10 @@ absl::StatusOr<ScoreOptions> FromProto(const v1::ScoreRequest::Open& open);
 // Takes the text or the tokens out of `request`.
 absl::StatusOr<Payload> TakePiece(v1::ScoreRequest* request);
 
+v1::CommitSegmentResponse ToProto(const SegmentCommit& commit);
 v1::ScoreTotals ToProto(const ScoreTotals& totals);
+// The message that ends a scoring.
+v1::ScoreResponse ToProto(const ScoreEvent& end);
 
 // Adds an event to what `response` already says. `tokens`: whether each
 // token's score was asked for.

@@ -14,13 +14,14 @@
 #include "server/convert.h"
 #include "server/generate_reactor.h"
 #include "server/names.h"
+#include "server/request_tag.h"
 #include "server/score_reactor.h"
 
 namespace mneme::server {
 
 grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>*
-MemoryService::Append(grpc::CallbackServerContext* /*call*/) {
-  return new AppendReactor(context_);
+MemoryService::Append(grpc::CallbackServerContext* call) {
+  return new AppendReactor(*call, context_);
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* MemoryService::Generate(
@@ -29,33 +30,31 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* MemoryService::Generate(
 }
 
 grpc::ServerBidiReactor<v1::ScoreRequest, v1::ScoreResponse>*
-MemoryService::Score(grpc::CallbackServerContext* /*call*/) {
-  return new ScoreReactor(context_);
+MemoryService::Score(grpc::CallbackServerContext* call) {
+  return new ScoreReactor(*call, context_);
 }
 
 grpc::ServerBidiReactor<v1::ClientEvent, v1::ServerEvent>*
-MemoryService::Converse(grpc::CallbackServerContext* /*call*/) {
-  return new ConverseReactor(context_);
+MemoryService::Converse(grpc::CallbackServerContext* call) {
+  return new ConverseReactor(*call, context_);
 }
 
 grpc::ServerUnaryReactor* MemoryService::CommitSegment(
     grpc::CallbackServerContext* call, const v1::CommitSegmentRequest* request,
     v1::CommitSegmentResponse* reply) {
+  static constexpr char kMethod[] = "mneme.v1.Memory/CommitSegment";
   return AnswerOnce(
-      call, context_, "mneme.v1.Memory/CommitSegment", request->session(),
-      *request, reply,
+      call, context_, kMethod, request->session(), *request, reply,
       [&](v1::CommitSegmentResponse* out, const RequestIdTable::Done& done) {
         const absl::StatusOr<std::string> id =
             ParseSessionName(request->session(), "session");
         if (!id.ok()) return done(id.status());
         context_.engine->CommitSegment(
-            *id, request->uid(),
+            {.session = *id,
+             .uid = request->uid(),
+             .request = TagOf<SegmentCommit>(kMethod, *request)},
             [out, done](const absl::StatusOr<SegmentCommit>& commit) {
-              if (commit.ok()) {
-                out->set_position(commit->position);
-                out->set_segment_tokens(commit->segment_tokens);
-                SetLoad(commit->load, out);
-              }
+              if (commit.ok()) *out = ToProto(*commit);
               done(commit.status());
             });
       });

@@ -5,18 +5,21 @@
 
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
+#include "server/request_tag.h"
 #include "server/status.h"
 
 namespace mneme::server {
 namespace {
 
+constexpr char kMethod[] = "mneme.v1.Memory/Score";
 // Scores that one message may join; the last batch may go beyond.
 constexpr int kScoresPerMessage = 4096;
 
 }  // namespace
 
-ScoreReactor::ScoreReactor(const ServiceContext& context)
-    : BidiCall(context, "mneme.v1.Memory/Score") {
+ScoreReactor::ScoreReactor(const grpc::CallbackServerContext& call,
+                           const ServiceContext& context)
+    : BidiCall(call, context, kMethod) {
   Start();
 }
 
@@ -24,8 +27,35 @@ absl::Status ScoreReactor::Open(v1::ScoreRequest* request) {
   MNEME_ASSIGN_OR_RETURN(options_, FromProto(request->open()));
   session_ = request->open().session();
   every_token_ = request->open().detail() == v1::ScoreRequest::TOKENS;
-  Load(options_.session, options_.uid);
+  if (!request->open().request_id().empty()) DoOnce(request->open());
+  if (answer_.pending()) {
+    BeginWithout();
+  } else {
+    Load(options_.session, options_.uid);
+  }
   return absl::OkStatus();
+}
+
+void ScoreReactor::DoOnce(const v1::ScoreRequest::Open& open) {
+  options_.request = TagOf<ScoreEvent>(kMethod, open);
+  // Filled by whoever does the work, maybe when this call is over.
+  const auto reply = std::make_shared<v1::ScoreResponse>();
+  context_.request_ids->Once(
+      open.request_id(), kMethod, open, reply.get(),
+      [&](const RequestIdTable::Done& done) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        done_ = [reply, done](absl::StatusOr<v1::ScoreResponse> answer) {
+          if (answer.ok()) *reply = *std::move(answer);
+          done(answer.status());
+        };
+      },
+      [reply, tell = answer_.Await(this)](const absl::Status& outcome) {
+        if (outcome.ok()) {
+          tell(*reply);
+        } else {
+          tell(outcome);
+        }
+      });
+  if (done_ != nullptr) answer_.GiveUp();
 }
 
 absl::Status ScoreReactor::Begin(std::shared_ptr<SessionHold> hold) {
@@ -44,6 +74,7 @@ absl::Status ScoreReactor::Take(v1::ScoreRequest* request) {
 }
 
 absl::Status ScoreReactor::HandOn() {
+  if (stream_ == nullptr) return absl::OkStatus();
   if (piece_.has_value()) {
     MNEME_ASSIGN_OR_RETURN(const Offer offer, stream_->Write(*piece_));
     if (offer == Offer::kLater) return absl::OkStatus();
@@ -60,6 +91,7 @@ absl::Status ScoreReactor::HandOn() {
 }
 
 bool ScoreReactor::Fill(v1::ScoreResponse* response) {
+  if (stream_ == nullptr) return FillAnswer(response);
   while (response->scores_size() < kScoresPerMessage) {
     const absl::optional<ScoreEvent> event = stream_->Poll();
     if (!event.has_value()) break;
@@ -71,10 +103,20 @@ bool ScoreReactor::Fill(v1::ScoreResponse* response) {
   return response->scores_size() > 0;
 }
 
+bool ScoreReactor::FillAnswer(v1::ScoreResponse* response) {
+  if (!answer_.pending()) return false;
+  auto answer = answer_.Take();
+  if (!answer.has_value()) return false;
+  End(ToGrpcStatus(answer->status(), session_));
+  if (answer->ok()) *response = **std::move(answer);
+  return answer->ok();
+}
+
 bool ScoreReactor::TakeEnd(const ScoreEvent& event,
                            v1::ScoreResponse* response) {
   if (event.status.ok()) {
     AddEvent(event, every_token_, response);
+    if (done_ != nullptr) std::exchange(done_, nullptr)(ToProto(event));
     End(grpc::Status::OK);
     return true;
   }
@@ -82,6 +124,15 @@ bool ScoreReactor::TakeEnd(const ScoreEvent& event,
       pump()->draining() && event.status.code() == absl::StatusCode::kCancelled;
   End(ToGrpcStatus(cut_off ? DrainingError() : event.status, session_));
   return response->scores_size() > 0;
+}
+
+void ScoreReactor::Close() {
+  if (done_ != nullptr) {
+    std::exchange(done_, nullptr)(
+        absl::AbortedError("the score of this request_id was cut off"));
+  }
+  answer_.GiveUp();
+  stream_.reset();
 }
 
 void ScoreReactor::CountCancel() {

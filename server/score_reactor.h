@@ -8,6 +8,7 @@
 #include "absl/types/optional.h"
 #include "mneme/v1/memory.pb.h"
 #include "server/bidi_call.h"
+#include "server/later.h"
 
 namespace mneme::server {
 
@@ -17,7 +18,8 @@ namespace mneme::server {
 class ScoreReactor final
     : public BidiCall<v1::ScoreRequest, v1::ScoreResponse> {
  public:
-  explicit ScoreReactor(const ServiceContext& context);
+  ScoreReactor(const grpc::CallbackServerContext& call,
+               const ServiceContext& context);
 
  private:
   absl::Status Open(v1::ScoreRequest* request) override
@@ -29,11 +31,18 @@ class ScoreReactor final
   absl::Status HandOn() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Fill(v1::ScoreResponse* response) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Close() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { stream_.reset(); }
+  void Close() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CountCancel() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CountEnd(absl::Duration elapsed) override
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  // Has the work of this call done once for its request id: by this call, or
+  // by one whose answer is waited for.
+  void DoOnce(const v1::ScoreRequest::Open& open)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends the call with the answer that another one was given, once it is there.
+  bool FillAnswer(v1::ScoreResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Takes the last event; false if the client is not to see it.
   bool TakeEnd(const ScoreEvent& event, v1::ScoreResponse* response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -46,6 +55,10 @@ class ScoreReactor final
   // Waits to be taken by the engine; nothing is read meanwhile.
   absl::optional<Payload> piece_ ABSL_GUARDED_BY(mu_);
   bool end_told_ ABSL_GUARDED_BY(mu_) = false;  // to the engine
+  // While this call does the work: who hears what comes of it.
+  Engine::Done<v1::ScoreResponse> done_ ABSL_GUARDED_BY(mu_);
+  // While another one does, or has done, it.
+  Later<v1::ScoreResponse> answer_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace mneme::server

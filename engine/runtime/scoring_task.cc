@@ -10,6 +10,7 @@
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
 #include "engine/runtime/history.h"
+#include "engine/runtime/requests.h"
 #include "engine/text/sampler.h"
 
 namespace mneme {
@@ -160,6 +161,13 @@ EndRecord ScoringTask::DescribeEnd() const {
   absl::MutexLock lock(&mutex_);
   return {.status_code = ended_.raw_code(),
           .message = std::string(ended_.message())};
+}
+
+absl::optional<RememberedRequest> ScoringTask::DescribeRequest(
+    absl::Time now) const {
+  absl::MutexLock lock(&mutex_);
+  if (!ended_.ok() || events_.empty()) return absl::nullopt;
+  return Remember(setup_.request, events_.back(), now);
 }
 
 void ScoringTask::Settle(const absl::Status& stored,

@@ -28,6 +28,7 @@ class ScoringTask final : public Task {
     std::shared_ptr<const ServedModel> model;
     SessionUnit unit = SessionUnit::kText;
     bool commit = false;
+    RequestTag<ScoreEvent> request;  // of one that commits
     LoadReport load;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
@@ -47,6 +48,8 @@ class ScoringTask final : public Task {
   bool done() const override;
   bool asked() const override { return started_; }
   EndRecord DescribeEnd() const override;
+  absl::optional<RememberedRequest> DescribeRequest(
+      absl::Time now) const override;
   void Settle(const absl::Status& stored, int64_t durable_offset) override;
   void OnLogits(ConstRows logits) override;
   void OnCommitted(SessionState& state, HistorySink& history) override;

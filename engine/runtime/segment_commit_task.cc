@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "engine/runtime/requests.h"
+
 namespace mneme {
 
 void SegmentCommitTask::Begin() {
@@ -21,6 +23,13 @@ EndRecord SegmentCommitTask::DescribeEnd() const {
       outcome_.has_value() ? outcome_->status() : absl::OkStatus();
   return {.status_code = status.raw_code(),
           .message = std::string(status.message())};
+}
+
+absl::optional<RememberedRequest> SegmentCommitTask::DescribeRequest(
+    absl::Time now) const {
+  absl::MutexLock lock(&mutex_);
+  if (!outcome_.has_value() || !outcome_->ok()) return absl::nullopt;
+  return Remember(request_, **outcome_, now);
 }
 
 void SegmentCommitTask::Settle(const absl::Status& stored,

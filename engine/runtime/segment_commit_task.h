@@ -24,8 +24,11 @@ class SegmentCommitTask final : public Task {
 
   // `report` is called once, without a lock held, from a thread of the engine.
   SegmentCommitTask(std::shared_ptr<const Model> model, const LoadReport& load,
-                    Report report)
-      : model_(std::move(model)), load_(load), report_(std::move(report)) {}
+                    RequestTag<SegmentCommit> request, Report report)
+      : model_(std::move(model)),
+        load_(load),
+        request_(std::move(request)),
+        report_(std::move(report)) {}
 
   bool commits() const override { return true; }
   SessionActivity activity() const override {
@@ -39,6 +42,8 @@ class SegmentCommitTask final : public Task {
   bool done() const override;
   bool asked() const override;
   EndRecord DescribeEnd() const override;
+  absl::optional<RememberedRequest> DescribeRequest(
+      absl::Time now) const override;
   void Settle(const absl::Status& stored, int64_t durable_offset) override;
   void OnLogits(ConstRows /*logits*/) override {}
   void OnCommitted(SessionState& state, HistorySink& history) override;
@@ -55,6 +60,7 @@ class SegmentCommitTask final : public Task {
 
   const std::shared_ptr<const Model> model_;
   const LoadReport load_;
+  const RequestTag<SegmentCommit> request_;
   const Report report_;
 
   mutable absl::Mutex mutex_;

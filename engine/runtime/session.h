@@ -448,7 +448,9 @@ class Session final : public Lane,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The next record of the journal, of so many units of history.
   void Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
-               int64_t units) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+               int64_t units,
+               absl::optional<RememberedRequest> request = absl::nullopt)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What was said since the last such record, and that `ended` has, if it is
   // not null.
   void JournalSaid(const Task* ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

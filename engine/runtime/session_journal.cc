@@ -88,7 +88,8 @@ void Session::Submit(StoreWrite write, SessionStore::Done done) {
 }
 
 void Session::Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
-                      int64_t units) {
+                      int64_t units,
+                      absl::optional<RememberedRequest> request) {
   JournalRecord record{.time = clock_->Now(),
                        .offset = reach_.journaled_offset,
                        .end_offset = reach_.journaled_offset + units,
@@ -97,13 +98,16 @@ void Session::Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
   write.append.push_back(
       {.seq = next_seq_++, .payload = EncodeJournalRecord(record)});
   journal_bytes_ += AppendedBytes(write);
+  write.request = std::move(request);
   reach_.journaled_offset = record.end_offset;
   Submit(std::move(write));
 }
 
 void Session::JournalSaid(const Task* ended) {
   SaidRecord said{.tokens = std::exchange(said_, {})};
+  absl::optional<RememberedRequest> request;
   if (ended != nullptr) {
+    request = ended->DescribeRequest(clock_->Now());
     said.end = ended->DescribeEnd();
     said.end->computed_tokens = hot_->state->computed_tokens();
   }
@@ -111,7 +115,8 @@ void Session::JournalSaid(const Task* ended) {
   for (const TakenToken& token : said.tokens) {
     bytes += static_cast<int64_t>(token.bytes.size());
   }
-  Journal(std::move(said), bytes / hot_->history.unit_bytes());
+  Journal(std::move(said), bytes / hot_->history.unit_bytes(),
+          std::move(request));
 }
 
 void Session::PutRecord(absl::optional<RememberedRequest> request,

@@ -21,6 +21,7 @@
 #include "engine/runtime/types.h"
 #include "engine/state/session_state.h"
 #include "engine/store/journal_record.h"
+#include "engine/store/store_types.h"
 #include "engine/tensor/tensor.h"
 
 namespace mneme {
@@ -119,6 +120,11 @@ class Task {
   // what it made history is stored up to `durable_offset`, or could not be:
   // only now its stream is told.
   virtual EndRecord DescribeEnd() const { return {}; }
+  // What is remembered of the request for it, together with its end.
+  virtual absl::optional<RememberedRequest> DescribeRequest(
+      absl::Time /*now*/) const {
+    return absl::nullopt;
+  }
   virtual void Settle(const absl::Status& /*stored*/,
                       int64_t /*durable_offset*/) {}
 

@@ -74,6 +74,12 @@ struct RequestTag {
   std::function<std::string(const Outcome&)> reply;
 };
 
+struct SegmentCommitOptions {
+  std::string session;
+  std::string uid;  // if set, has to match
+  RequestTag<SegmentCommit> request;
+};
+
 // What is remembered of such a request.
 struct AnsweredRequest {
   std::string id;
@@ -404,13 +410,6 @@ struct GenerateEvent {
   GenerateStats stats;
 };
 
-struct ScoreOptions {
-  std::string session;
-  std::string uid;  // if set, has to match
-  bool commit = false;
-  std::shared_ptr<SessionHold> hold;  // as Load gave it
-};
-
 struct ScoreTotals {
   int64_t tokens_scored = 0;
   int64_t tokens_unscored = 0;  // those without a token before them
@@ -437,6 +436,14 @@ struct ScoreEvent {
   absl::Duration queue_time;
   absl::Duration compute_time;
   LoadReport load;
+};
+
+struct ScoreOptions {
+  std::string session;
+  std::string uid;  // if set, has to match
+  bool commit = false;
+  RequestTag<ScoreEvent> request;  // with commit: of the end, if that is good
+  std::shared_ptr<SessionHold> hold;  // as Load gave it
 };
 
 // The engine as gauges see it.

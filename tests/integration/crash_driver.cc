@@ -121,7 +121,7 @@ class Script {
       case 6:
         return Allow(absl::StatusCode::kUnimplemented,
                      Wait<SegmentCommit>([&](const auto& done) {
-                       engine_->CommitSegment(id, "", done);
+                       engine_->CommitSegment({.session = id}, done);
                      }).status());
       default:
         return Append(id, begin, random);

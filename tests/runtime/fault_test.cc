@@ -144,7 +144,7 @@ class SegmentCommitTaskTest : public FaultTest {
   std::shared_ptr<SegmentCommitTask> AddCommit(Session& session,
                                                CommitOutcome* outcome) {
     auto task = std::make_shared<SegmentCommitTask>(
-        model_->model, LoadReport{},
+        model_->model, LoadReport{}, RequestTag<SegmentCommit>{},
         [outcome](const Task&, absl::StatusOr<SegmentCommit> commit) {
           outcome->commit = std::move(commit);
           ++outcome->times;

@@ -144,6 +144,23 @@ TEST_F(StoredSessionsTest, ANamedSnapshotOutlivesWhatComesAfter) {
               HasReason("SNAPSHOT_NOT_FOUND"));
 }
 
+TEST_F(StoredSessionsTest, WhatEndsATaskIsRememberedWithIt) {
+  Create("s");
+  ScoreOptions options{.session = "s", .commit = true};
+  options.request = {
+      .id = "r", .digest = "d", .reply = [](const ScoreEvent& end) {
+        return absl::StrCat(end.totals.bytes);
+      }};
+  ASSERT_THAT(ScoreAll(*engine_, options, Text(77, 'a')), IsOk());
+  options.request.id = "failed";
+  EXPECT_FALSE(ScoreAll(*engine_, options, std::vector<int32_t>{1}).ok());
+  Restart();
+  const std::vector<AnsweredRequest> answered = engine_->TakeAnsweredRequests();
+  ASSERT_EQ(answered.size(), 1);
+  EXPECT_EQ(answered[0].id + answered[0].digest, "rd");
+  EXPECT_EQ(answered[0].reply, "77");
+}
+
 TEST_F(StoredSessionsTest, AnExportIsTheSameSessionElsewhere) {
   Create("s");
   ASSERT_THAT(AppendAll(*engine_, "s", Text(333, 'a')), IsOk());

@@ -167,6 +167,11 @@ class FakeEngine final : public Engine {
     for (const auto& answer : held) answer();
   }
   // Every condition on the engine is awaited for 10 s at most.
+  // That were begun.
+  int scorings() const {
+    absl::MutexLock lock(&mu_);
+    return scorings_;
+  }
   bool AwaitStreams(int64_t count) {
     return Await([this, count]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
       return streams_ == count;
@@ -484,13 +489,17 @@ class FakeEngine final : public Engine {
     absl::MutexLock lock(&mu_);
     return remembered_;
   }
-  void CommitSegment(
-      const std::string& id, const std::string& /*uid*/,
-      std::function<void(absl::StatusOr<SegmentCommit>)> done) override {
-    const absl::StatusOr<SessionInfo> session = GetSession(id);
+  void CommitSegment(const SegmentCommitOptions& options,
+                     Done<SegmentCommit> done) override {
+    const absl::StatusOr<SessionInfo> session = GetSession(options.session);
     if (!session.ok()) return done(session.status());
-    done(SegmentCommit{
-        .position = session->position, .segment_tokens = 3, .load = Report()});
+    const SegmentCommit commit{
+        .position = session->position, .segment_tokens = 3, .load = Report()};
+    {
+      absl::MutexLock lock(&mu_);
+      Remember(options.request, commit);
+    }
+    done(commit);
   }
   std::vector<SessionInfo> ListSessions(
       const std::string& after, int64_t limit,
@@ -562,6 +571,7 @@ class FakeEngine final : public Engine {
     }
     if (options.hold == nullptr) return WouldBlock();
     ++streams_;
+    ++scorings_;
     return std::make_unique<FakeScoring>(this, options.hold, listener);
   }
 
@@ -927,6 +937,7 @@ class FakeEngine final : public Engine {
   absl::Status next_session_load_status_ ABSL_GUARDED_BY(mu_);
   int64_t creates_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t streams_ ABSL_GUARDED_BY(mu_) = 0;
+  int scorings_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t credit_ ABSL_GUARDED_BY(mu_) = 1000000;
   int64_t taken_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

@@ -9,12 +9,17 @@ using ::testing::DoubleNear;
 class ScoreReactorTest : public ServerFixture {
  protected:
   grpc::Status Score(v1::ScoreRequest::Detail detail,
-                     std::initializer_list<std::string> pieces) {
+                     std::initializer_list<std::string> pieces,
+                     const std::string& request_id = "") {
     Call call;
     auto stream = memory_->Score(&call);
     v1::ScoreRequest request;
     request.mutable_open()->set_session("sessions/alice");
     request.mutable_open()->set_detail(detail);
+    request.mutable_open()->set_commit(!request_id.empty());
+    request.mutable_open()->set_request_id(request_id);
+    messages_ = scores_ = 0;
+    last_.Clear();
     stream->Write(request);
     for (const std::string& piece : pieces) {
       request.set_text(piece);
@@ -53,6 +58,51 @@ TEST_F(ScoreReactorTest, EveryTokenComesWhenAskedFor) {
   ASSERT_TRUE(Score(v1::ScoreRequest::TOKENS, {"abc", "de"}).ok());
   EXPECT_EQ(scores_, 5);
   EXPECT_TRUE(last_.has_finished());
+}
+
+TEST_F(ScoreReactorTest, ACommittedScoreIsMadeOnceForItsRequestId) {
+  ASSERT_TRUE(Score(v1::ScoreRequest::TOKENS, {"abc", "de"}, "r").ok());
+  EXPECT_EQ(scores_, 5);
+  const v1::ScoreResponse first = last_;
+  ASSERT_TRUE(Score(v1::ScoreRequest::TOKENS, {"abc", "de"}, "r").ok());
+  EXPECT_EQ(messages_, 1);
+  EXPECT_EQ(scores_, 0);
+  EXPECT_EQ(last_.totals().bytes(), 5);
+  EXPECT_EQ(last_.finished().SerializeAsString(),
+            first.finished().SerializeAsString());
+  EXPECT_EQ(engine_.scorings(), 1);
+  EXPECT_EQ(Score(v1::ScoreRequest::SUMMARY, {"abc"}, "r").error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(engine_.scorings(), 1);
+}
+
+TEST_F(ScoreReactorTest, ARequestIdWantsACommit) {
+  Call call;
+  auto stream = memory_->Score(&call);
+  v1::ScoreRequest request;
+  request.mutable_open()->set_session("sessions/alice");
+  request.mutable_open()->set_request_id("r");
+  stream->Write(request);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(ScoreReactorTest, AScoreThatWasCutOffIsNotRemembered) {
+  {
+    Call call;
+    auto stream = memory_->Score(&call);
+    v1::ScoreRequest request;
+    request.mutable_open()->set_session("sessions/alice");
+    request.mutable_open()->set_commit(true);
+    request.mutable_open()->set_request_id("r");
+    stream->Write(request);
+    ASSERT_TRUE(engine_.AwaitStreams(1));
+    call.TryCancel();
+    EXPECT_FALSE(stream->Finish().ok());
+  }
+  ASSERT_TRUE(engine_.AwaitStreams(0));
+  const grpc::Status again = Score(v1::ScoreRequest::SUMMARY, {"abc"}, "r");
+  EXPECT_TRUE(again.ok()) << again.error_message();
+  EXPECT_EQ(engine_.scorings(), 2);
 }
 
 TEST_F(ScoreReactorTest, NoTextAtAllScoresNothing) {

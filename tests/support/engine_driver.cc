@@ -170,7 +170,7 @@ absl::StatusOr<SnapshotInfo> KeepSnapshot(Engine& engine,
 absl::StatusOr<SegmentCommit> CommitSegment(Engine& engine,
                                             const std::string& id) {
   return WaitFor<absl::StatusOr<SegmentCommit>>(
-      [&](const auto& done) { engine.CommitSegment(id, "", done); });
+      [&](const auto& done) { engine.CommitSegment({.session = id}, done); });
 }
 
 absl::StatusOr<std::unique_ptr<SessionExport>> Export(Engine& engine,
