@@ -26,10 +26,6 @@ absl::Status Draining() {
                     {.reason = "DRAINING", .metadata = {}});
 }
 
-// Reading and writing of states beside the passes.
-constexpr int kIoThreads = 2;
-constexpr int kThreadsThatWait = 2;
-
 absl::StatusOr<std::unique_ptr<SessionStore>> OpenStore(
     const EngineOptions& options) {
   if (options.data_directory.empty()) {
@@ -94,10 +90,7 @@ EngineImpl::EngineImpl(const EngineOptions& options,
       scheduler_(clock_, observer_),
       waits_(kThreadsThatWait),
       io_(kIoThreads),
-      housekeeper_(/*period=*/absl::Seconds(1), [this] { Tick(); }) {
-  absl::MutexLock lock(&mutex_);
-  last_compaction_ = clock_->Monotonic();
-}
+      housekeeper_(/*period=*/absl::Seconds(1), [this] { Tick(); }) {}
 
 EngineImpl::~EngineImpl() {
   Drain(absl::InfinitePast());
@@ -105,6 +98,33 @@ EngineImpl::~EngineImpl() {
   tasks_.AwaitNone(absl::InfiniteFuture());
   waits_.Stop();
   io_.Stop();
+  store_->AwaitWrites();  // which tell sessions, and those the engine
+}
+
+absl::Status EngineImpl::AddFound(FoundSession found) {
+  SessionRecord& record = found.record;
+  if (record.quarantine.empty()) record.quarantine = found.damage;
+  MNEME_ASSIGN_OR_RETURN(ByteBudget::Reservation index,
+                         budget_.Reserve(Session::IndexBytes(record),
+                                         "the stored sessions' entries"));
+  const std::shared_ptr<Session> session =
+      MakeSession(std::move(found), nullptr, std::move(index));
+  absl::Status inserted = sessions_.Insert(session, /*found=*/true);
+  if (absl::IsAlreadyExists(inserted)) {
+    // The older one was gone when the other was made, but not from the store.
+    MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> other,
+                           sessions_.Find(session->id()));
+    const bool newer = session->Info().create_time > other->Info().create_time;
+    const std::shared_ptr<Session>& gone = newer ? other : session;
+    LogWarning("session ", gone->id(), " of uid ", gone->uid(),
+               " was deleted: what was left of it is removed");
+    Erase(gone->uid());
+    if (!newer) return absl::OkStatus();
+    sessions_.Remove(other);
+    inserted = sessions_.Insert(session, /*found=*/true);
+  }
+  sessions_.ExpireAt(session, session->Info().expire_time);
+  return inserted;
 }
 
 absl::Status EngineImpl::ReadStore() {
@@ -112,18 +132,10 @@ absl::Status EngineImpl::ReadStore() {
   int64_t quarantined = 0;
   MNEME_RETURN_IF_ERROR(store_->ReadSessions(
       [&](FoundSession found) {
-        if (!refused.ok()) return;
-        absl::StatusOr<ByteBudget::Reservation> index = budget_.Reserve(
-            Session::IndexBytes(found.record), "the stored sessions' entries");
-        if (!index.ok()) {
-          refused = index.status();
-          return;
+        if (!found.damage.empty() || !found.record.quarantine.empty()) {
+          ++quarantined;
         }
-        if (!found.record.quarantine.empty()) ++quarantined;
-        const std::shared_ptr<Session> session =
-            MakeSession(std::move(found), nullptr, *std::move(index));
-        refused = sessions_.Insert(session, /*found=*/true);
-        sessions_.ExpireAt(session, session->Info().expire_time);
+        refused.Update(AddFound(std::move(found)));
       },
       [&](const std::string& uid, const absl::Status& error) {
         ++quarantined;
@@ -220,6 +232,14 @@ absl::StatusOr<SessionInfo> Engine::UpdateSession(
     const UpdateSessionOptions& options) {
   return WaitFor<absl::StatusOr<SessionInfo>>(
       [&](Done<SessionInfo> done) { UpdateSession(options, std::move(done)); });
+}
+
+absl::StatusOr<std::unique_ptr<SessionImport>> Engine::ImportSession(
+    const ImportOptions& options) {
+  return WaitFor<absl::StatusOr<std::unique_ptr<SessionImport>>>(
+      [&](Done<std::unique_ptr<SessionImport>> done) {
+        ImportSession(options, std::move(done));
+      });
 }
 
 absl::Status Engine::DeleteSession(const std::string& id,

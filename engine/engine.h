@@ -184,10 +184,13 @@ class Engine {
   // RESOURCE_EXHAUSTED (RAM_BUDGET). Waits for what the session is doing.
   virtual void ExportSession(const std::string& id, const std::string& snapshot,
                              Done<std::unique_ptr<SessionExport>> done) = 0;
+  // Takes a file once there is memory for it: RESOURCE_EXHAUSTED (RAM_BUDGET);
   // INVALID_ARGUMENT for what can be said before the file comes; UNAVAILABLE
   // (DRAINING).
-  virtual absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
-      const ImportOptions& options) = 0;
+  virtual void ImportSession(const ImportOptions& options,
+                             Done<std::unique_ptr<SessionImport>> done) = 0;
+  absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
+      const ImportOptions& options);
 
   // `listener` outlives the watch. NOT_FOUND.
   virtual absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(

@@ -31,8 +31,8 @@
 namespace mneme {
 
 // The one Engine. Its parts lie in engine.cc (the whole), engine_models.cc,
-// engine_sessions.cc, engine_storage.cc (what is done with stored sessions) and
-// engine_streams.cc.
+// engine_sessions.cc, engine_storage.cc (what is done with stored sessions),
+// engine_import.cc and engine_streams.cc.
 class EngineImpl final : public Engine, private SessionHost {
  public:
   // `options.threads` is not 0.
@@ -44,6 +44,7 @@ class EngineImpl final : public Engine, private SessionHost {
 
   using Engine::CreateSession;
   using Engine::DeleteSession;
+  using Engine::ImportSession;
   using Engine::UpdateSession;
 
   absl::Status LoadModel(const std::string& name,
@@ -80,8 +81,8 @@ class EngineImpl final : public Engine, private SessionHost {
                       Done<SnapshotInfo> done) override;
   void ExportSession(const std::string& id, const std::string& snapshot,
                      Done<std::unique_ptr<SessionExport>> done) override;
-  absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
-      const ImportOptions& options) override;
+  void ImportSession(const ImportOptions& options,
+                     Done<std::unique_ptr<SessionImport>> done) override;
   absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(
       const std::string& id, StreamListener* listener) override;
   void VerifySession(const std::string& id,
@@ -103,6 +104,12 @@ class EngineImpl final : public Engine, private SessionHost {
 
  private:
   class Import;
+
+  // Threads that read and write states beside the passes.
+  static constexpr int kIoThreads = 2;
+  static constexpr int kThreadsThatWait = 4;
+  // And the one that calls.
+  static constexpr int kStoreThreads = kIoThreads + kThreadsThatWait + 1;
 
   // -- SessionHost -----------------------------------------------------------
   void StartOnCopy(const Session& session, const std::shared_ptr<Task>& task,
@@ -173,6 +180,8 @@ class EngineImpl final : public Engine, private SessionHost {
   void EditSession(const std::string& id, SessionEventKind event,
                    const Done<SessionInfo>& done,
                    std::function<absl::Status(Session&)> edit);
+  // One of the store.
+  absl::Status AddFound(FoundSession found);
   std::shared_ptr<Session> MakeSession(FoundSession stored,
                                        std::shared_ptr<const ServedModel> model,
                                        ByteBudget::Reservation index);
@@ -182,6 +191,9 @@ class EngineImpl final : public Engine, private SessionHost {
       absl::Duration ttl, const ServedModel& model, SessionUnit unit);
   void ForkFrom(Session& source, const StoredSnapshot* base,
                 const ForkOptions& options, Done<SessionInfo> done);
+  // Removes what is stored of a session that is gone, if need be later.
+  void Erase(const std::string& uid);
+  std::vector<std::string> TakeUnerased();
   // Deletes the sessions that have expired, and ends the generations whose
   // readers let them wait for too long.
   void Tick();
@@ -189,6 +201,8 @@ class EngineImpl final : public Engine, private SessionHost {
   absl::StatusOr<std::unique_ptr<Generation>> Attach(
       const Held& held, const GenerateOptions& options,
       StreamListener* listener);
+  // What can be said of an import before its file comes.
+  absl::Status CheckImport(const ImportOptions& options) const;
   absl::Status StartSegmentCommit(const Held& held,
                                   const SegmentCommitOptions& options,
                                   const Done<SegmentCommit>& done);
@@ -217,8 +231,11 @@ class EngineImpl final : public Engine, private SessionHost {
   mutable absl::Mutex mutex_;
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  bool deleted_something_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Duration last_compaction_ ABSL_GUARDED_BY(mutex_);
+  // On the monotonic clock; not before.
+  absl::Duration next_compaction_ ABSL_GUARDED_BY(mutex_) =
+      -absl::InfiniteDuration();
+  // Sessions that are gone, and that the store has not let go of yet.
+  std::vector<std::string> unerased_ ABSL_GUARDED_BY(mutex_);
   // Null while it is being loaded.
   std::map<std::string, std::shared_ptr<const ServedModel>> models_
       ABSL_GUARDED_BY(mutex_);

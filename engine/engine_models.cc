@@ -113,7 +113,7 @@ absl::Status EngineImpl::UnloadModel(const std::string& name, bool force) {
   }
   for (const std::shared_ptr<Session>& session : retired.taken) {
     EndSession(session, SessionEvent::Kind::kDeleted);
-    session->RemoveStored(absl::nullopt, nullptr);
+    Erase(session->uid());
     observer_->OnSessionEvent(session->model_name(), SessionEventKind::kDelete);
   }
   scheduler_.RemoveModel(*served->model);
@@ -140,6 +140,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.weight_bytes = model.weight_bytes();
   info.state_bytes = model.layout()->state_bytes();
   info.scratch_bytes = model.workspace_bytes(model.max_rows());
+  info.transfer_bytes = kStoreThreads * Session::TransferBytes(served);
   info.stream_bytes =
       kStreamBytes + Sampler::ScratchBytes(
                          {.presence_penalty = 1,

@@ -355,7 +355,7 @@ void EngineImpl::DescribeSession(const std::string& id,
   WithLoaded(
       *found, done, [this](Session& session) -> absl::StatusOr<SessionInfo> {
         SessionInfo info;
-        const bool alive = session.WithState(
+        const absl::Status read = session.WithState(
             [&session](const SessionState& state, std::string_view pending,
                        SessionInfo& described) {
               described.state_digest =
@@ -363,9 +363,8 @@ void EngineImpl::DescribeSession(const std::string& id,
             },
             info);
         scheduler_.Wake(session.shared_from_this());
-        if (alive) return info;
-        return absl::NotFoundError(
-            absl::StrCat("session ", session.id(), " was deleted"));
+        MNEME_RETURN_IF_ERROR(read);
+        return info;
       });
 }
 
@@ -420,23 +419,38 @@ void EngineImpl::UpdateSession(const UpdateSessionOptions& options,
 void EngineImpl::Tick() {
   for (const auto& session : sessions_.TakeExpired(clock_->Now())) {
     EndSession(session, SessionEvent::Kind::kExpired);
-    session->RemoveStored(absl::nullopt, nullptr);
+    Erase(session->uid());
     observer_->OnSessionEvent(session->model_name(), SessionEventKind::kExpire);
   }
+  for (const std::string& uid : TakeUnerased()) Erase(uid);
   const absl::Duration now = clock_->Monotonic();
   for (const std::shared_ptr<Task>& task : tasks_.List()) {
     if (task->CancelIfUnread(now)) WakeLane(scheduler_, *task);
   }
+  if (!store_->stats().must_compact) return;
   {
     absl::MutexLock lock(&mutex_);
-    if (!deleted_something_ || now - last_compaction_ < kCompactEvery) return;
-    deleted_something_ = false;
-    last_compaction_ = now;
+    if (now < next_compaction_) return;
+    next_compaction_ = now + kCompactEvery;
   }
   waits_.Post([this] {
     const absl::Status status = store_->Compact();
     if (!status.ok()) LogWarning("the store: ", status.ToString());
   });
+}
+
+void EngineImpl::Erase(const std::string& uid) {
+  store_->Write({.uid = uid, .remove = true},
+                [this, uid](const absl::Status& status) {
+                  if (status.ok()) return;
+                  absl::MutexLock lock(&mutex_);
+                  unerased_.push_back(uid);
+                });
+}
+
+std::vector<std::string> EngineImpl::TakeUnerased() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(unerased_, {});
 }
 
 void EngineImpl::DeleteSession(const DeleteOptions& options,
@@ -447,23 +461,19 @@ void EngineImpl::DeleteSession(const DeleteOptions& options,
     done(found.status());
     return;
   }
-  const std::shared_ptr<Session>& session = *found;
-  const SessionInfo info = session->Info();
-  if (!sessions_.Remove(session)) {
-    done(absl::NotFoundError(
-        absl::StrCat("session ", options.session, " is not there")));
-    return;
-  }
-  EndSession(session, SessionEvent::Kind::kDeleted);
-  observer_->OnSessionEvent(session->model_name(), SessionEventKind::kDelete);
-  session->RemoveStored(Remember(options.request, info, clock_->Now()),
-                        [info, done](const absl::Status& status) {
-                          if (status.ok()) {
-                            done(info);
-                          } else {
-                            done(status);
-                          }
-                        });
+  (*found)->RemoveStored(
+      options, [this, session = *found, done](absl::StatusOr<SessionInfo> was) {
+        if (was.ok() && !sessions_.Remove(session)) {
+          was = absl::NotFoundError(
+              absl::StrCat("session ", session->id(), " is not there"));
+        }
+        if (was.ok()) {
+          EndSession(session, SessionEvent::Kind::kDeleted);
+          observer_->OnSessionEvent(session->model_name(),
+                                    SessionEventKind::kDelete);
+        }
+        done(std::move(was));
+      });
 }
 
 void EngineImpl::EndSession(const std::shared_ptr<Session>& session,
@@ -473,8 +483,6 @@ void EngineImpl::EndSession(const std::shared_ptr<Session>& session,
   }
   residency_.Forget(*session);
   scheduler_.Wake(session);
-  absl::MutexLock lock(&mutex_);
-  deleted_something_ = true;
 }
 
 }  // namespace mneme

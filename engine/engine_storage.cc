@@ -18,10 +18,6 @@
 namespace mneme {
 namespace {
 
-// Of an export file beside the state: what a snapshot holds besides, and the
-// header.
-constexpr int64_t kExportBesideState = 4 << 20;
-
 SnapshotInfo ToInfo(const Session& session, const StoredSnapshot& snapshot) {
   return {.session = session.id(),
           .name = SnapshotName(snapshot),
@@ -144,7 +140,13 @@ void EngineImpl::EditSession(const std::string& id, SessionEventKind event,
       return;
     }
     observer_->OnSessionEvent(session->model_name(), event);
-    WithLoaded(session, done, [](Session& loaded) { return loaded.Info(); });
+    // It is done, whether or not it can be loaded again now.
+    Load(session->id(), session->uid(),
+         [session, done](absl::StatusOr<std::shared_ptr<SessionHold>> hold) {
+           const SessionInfo info = session->Info();
+           if (hold.ok()) hold->reset();
+           done(info);
+         });
   });
 }
 
@@ -301,136 +303,6 @@ void EngineImpl::ExportSession(const std::string& id,
   });
 }
 
-class EngineImpl::Import final : public SessionImport {
- public:
-  Import(EngineImpl* engine, ImportOptions options, int64_t most,
-         ByteBudget::Reservation room)
-      : engine_(engine),
-        options_(std::move(options)),
-        room_(std::make_shared<ByteBudget::Reservation>(std::move(room))),
-        reader_(std::make_shared<ExportReader>(most)) {}
-
-  absl::Status Add(std::string_view bytes) override {
-    return reader_->Add(bytes);
-  }
-  void Finish(Done<SessionInfo> done) override {
-    engine_->io_.Post([engine = engine_, options = options_, room = room_,
-                       reader = reader_, done] {
-      const absl::Status status = Take(*engine, options, *reader, done);
-      if (!status.ok()) done(status);
-    });
-  }
-
- private:
-  static absl::Status Take(EngineImpl& engine, const ImportOptions& options,
-                           ExportReader& reader,
-                           const Done<SessionInfo>& done) {
-    MNEME_ASSIGN_OR_RETURN(const ExportedSession exported, reader.Finish());
-    const ExportHeader& header = exported.header;
-    const std::string& wanted = header.snapshot.model_fingerprint;
-    std::shared_ptr<const ServedModel> model;
-    if (!options.model.empty()) {
-      MNEME_ASSIGN_OR_RETURN(model, engine.FindModel(options.model));
-    } else {
-      MNEME_ASSIGN_OR_RETURN(model, engine.FindModelOf(wanted, header.model));
-    }
-    MNEME_ASSIGN_OR_RETURN(const SessionSnapshot snapshot,
-                           DecodeSnapshot(exported.snapshot));
-    MNEME_ASSIGN_OR_RETURN(
-        const ByteBudget::Reservation trial_room,
-        engine.residency_.Reserve(Session::HotBytes(*model), "an import"));
-    MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<SessionState> state,
-                           model->model->NewState());
-    MNEME_ASSIGN_OR_RETURN(const RestoredSession restored,
-                           RestoreSnapshot(snapshot, model, *state));
-    const std::string pending =
-        restored.input.idle() ? std::string(restored.input.bytes()) : "";
-    if (state->Digest(model->model->fingerprint(), pending) !=
-            header.state_digest ||
-        restored.history.Digest() != header.history_digest) {
-      return absl::DataLossError(
-          "the file's digests are not those of what it holds");
-    }
-    MNEME_ASSIGN_OR_RETURN(
-        SessionRecord record,
-        engine.NewRecord(
-            options.id, options.labels.empty() ? header.labels : options.labels,
-            options.ttl == absl::ZeroDuration() ? header.ttl : options.ttl,
-            *model, header.snapshot.unit));
-    MNEME_ASSIGN_OR_RETURN(const uint64_t blob,
-                           engine.store_->WriteBlob(exported.snapshot));
-    record.arithmetic_level = header.snapshot.arithmetic_level;
-    BeginAt({.blob = blob,
-             .offset = header.snapshot.offset,
-             .position = header.snapshot.position,
-             .pending_tokens = static_cast<int64_t>(state->tail().size()),
-             .pending_bytes = static_cast<int64_t>(pending.size()),
-             .state_digest = header.state_digest,
-             .history_digest = header.history_digest,
-             .model_fingerprint = wanted,
-             .stored_bytes = static_cast<int64_t>(exported.snapshot.size()),
-             .create_time = engine.clock_->Now()},
-            record);
-    engine.AddSession(std::move(record), model, options.request,
-                      SessionEventKind::kImport,
-                      [&engine, blob, done](absl::StatusOr<SessionInfo> info) {
-                        if (!info.ok()) engine.store_->DropBlob(blob);
-                        done(std::move(info));
-                      });
-    return absl::OkStatus();
-  }
-
-  EngineImpl* const engine_;
-  const ImportOptions options_;
-  const std::shared_ptr<ByteBudget::Reservation> room_;
-  const std::shared_ptr<ExportReader> reader_;
-};
-
-absl::StatusOr<std::shared_ptr<const ServedModel>> EngineImpl::FindModelOf(
-    const std::string& fingerprint, const std::string& name) const {
-  absl::MutexLock lock(&mutex_);
-  std::string found = "none";
-  for (const auto& [served_name, served] : models_) {
-    if (served == nullptr) continue;
-    found = served->model->fingerprint();
-    if (found == fingerprint) return served;
-  }
-  return WithReason(
-      absl::FailedPreconditionError(absl::StrCat(
-          "the file is of a session of model ", name, " with fingerprint ",
-          fingerprint, ", which no model here has")),
-      {.reason = "STATE_INCOMPATIBLE",
-       .metadata = {{"found", fingerprint}, {"expected", found}}});
-}
-
-absl::StatusOr<std::unique_ptr<SessionImport>> EngineImpl::ImportSession(
-    const ImportOptions& options) {
-  MNEME_RETURN_IF_ERROR(Rejected(options.model, CheckAdmitting()));
-  if (!options.id.empty()) {
-    MNEME_RETURN_IF_ERROR(CheckId("session_id", options.id));
-    if (sessions_.Contains(options.id)) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("session ", options.id, " exists already"));
-    }
-  }
-  MNEME_RETURN_IF_ERROR(CheckLabels(options.labels));
-  MNEME_RETURN_IF_ERROR(CheckTtl(options.ttl));
-  int64_t most = 0;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, served] : models_) {
-      if (served == nullptr) continue;
-      if (!options.model.empty() && options.model != name) continue;
-      most = std::max(most, served->model->layout()->state_bytes());
-    }
-  }
-  most += kExportBesideState;
-  absl::StatusOr<ByteBudget::Reservation> room =
-      budget_.Reserve(most, "an import");
-  if (!room.ok()) return Rejected(options.model, room.status());
-  return std::make_unique<Import>(this, options, most, *std::move(room));
-}
-
 void EngineImpl::VerifySession(const std::string& id,
                                std::function<void(absl::Status)> done) {
   const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, "");
@@ -465,11 +337,7 @@ absl::StatusOr<std::unique_ptr<SessionWatch>> EngineImpl::WatchSession(
     const std::string& id, StreamListener* listener) {
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
                          FindSession(id, ""));
-  return session->events().Open({.kind = SessionEvent::Kind::kNow,
-                                 .time = clock_->Now(),
-                                 .session = session->Info(),
-                                 .detail = ""},
-                                listener);
+  return session->Watch(listener);
 }
 
 }  // namespace mneme

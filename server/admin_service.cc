@@ -73,10 +73,12 @@ v1::Budget AdminService::DescribeBudget() const {
   budget.set_session_memory_used_bytes(stats.session_memory_used_bytes);
   int64_t weight_bytes = 0;
   int64_t scratch_bytes = 0;
-  int64_t session_bytes = 0;  // of the largest model
+  int64_t transfer_bytes = 0;  // these two of the largest model
+  int64_t session_bytes = 0;
   for (const ModelInfo& model : context_.engine->ListModels()) {
     weight_bytes += model.weight_bytes;
     scratch_bytes += model.scratch_bytes;
+    transfer_bytes = std::max(transfer_bytes, model.transfer_bytes);
     session_bytes =
         std::max(session_bytes, model.state_bytes + model.index_bytes);
   }
@@ -85,9 +87,10 @@ v1::Budget AdminService::DescribeBudget() const {
     hot_sessions += model.hot_sessions;
   }
   budget.set_weight_bytes(weight_bytes);
-  budget.set_scratch_bytes(scratch_bytes);
+  budget.set_scratch_bytes(scratch_bytes + transfer_bytes);
   budget.set_index_bytes(stats.index_bytes);
-  budget.set_constant_bytes(node_->transport_bytes + stats.store_memory_bytes);
+  budget.set_constant_bytes(kTransportBytes + kProcessBytes +
+                            stats.store_memory_bytes);
   budget.set_resident_bytes(ResidentBytes());
   budget.set_hot_sessions(hot_sessions);
   if (session_bytes > 0) {

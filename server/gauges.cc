@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "server/node.h"
+
 namespace mneme::server {
 namespace {
 
@@ -126,26 +128,47 @@ std::vector<MetricFamily> EngineGauges::Collect() const {
       Family("mneme_generations_running", "Generations that run");
   Add(static_cast<double>(stats.generations), {}, &running);
 
+  // The bound: of each model its weights, its scratch, and for each hot session
+  // state and index; for each open stream its stream; the largest transfer; all
+  // index entries; the constants. Hot sessions, streams and entries together
+  // never exceed mneme_state_budget_bytes{tier="ram"}.
   MetricFamily terms = Family(
       "mneme_model_bytes",
-      "The terms of the memory bound: weights; state and index entry of a "
-      "session; scratch of a pass; most that an open stream adds");
+      "The terms of the memory bound: weights; state of a session, and index: "
+      "what a hot one has beside it; scratch of a pass; transfer: most that "
+      "states take on their way to the store and from it; stream: most that an "
+      "open one adds");
   for (const ModelInfo& model : engine_->ListModels()) {
     if (model.state != ModelState::kLoaded) continue;
     const std::pair<const char*, int64_t> parts[] = {
-        {"weights", model.weight_bytes},
-        {"state", model.state_bytes},
-        {"index", model.index_bytes},
-        {"scratch", model.scratch_bytes},
-        {"stream", model.stream_bytes}};
+        {"weights", model.weight_bytes},    {"state", model.state_bytes},
+        {"index", model.index_bytes},       {"scratch", model.scratch_bytes},
+        {"transfer", model.transfer_bytes}, {"stream", model.stream_bytes}};
     for (const auto& [term, bytes] : parts) {
       Add(static_cast<double>(bytes), {{"model", model.name}, {"term", term}},
           &terms);
     }
   }
-  return {std::move(sessions), std::move(state),   std::move(budget),
-          std::move(lag),      std::move(store),   std::move(writable),
-          std::move(queue),    std::move(running), std::move(terms)};
+  MetricFamily index =
+      Family("mneme_index_bytes",
+             "A term of the memory bound: what all sessions, hot or cold, take "
+             "of memory beside what hot ones do");
+  Add(static_cast<double>(stats.index_bytes), {}, &index);
+  MetricFamily constants = Family(
+      "mneme_constant_bytes",
+      "The constants of the memory bound: most that gRPC holds in buffers; "
+      "that the store holds in memory; that the program takes by itself");
+  const std::pair<const char*, int64_t> fixed[] = {
+      {"transport", kTransportBytes},
+      {"store", stats.store_memory_bytes},
+      {"process", kProcessBytes}};
+  for (const auto& [part, bytes] : fixed) {
+    Add(static_cast<double>(bytes), {{"part", part}}, &constants);
+  }
+  return {std::move(sessions), std::move(state),    std::move(budget),
+          std::move(lag),      std::move(store),    std::move(writable),
+          std::move(queue),    std::move(running),  std::move(terms),
+          std::move(index),    std::move(constants)};
 }
 
 std::vector<MetricFamily> ProcessGauges::Collect() const {

@@ -21,7 +21,6 @@ namespace {
 
 constexpr int kMaxMessageBytes = 4 << 20;
 // What gRPC may hold in buffers for all connections together.
-constexpr size_t kTransportBytes = 128 << 20;
 constexpr int kMaxStreamsPerConnection = 1024;
 // Clients may ping every 10 s; a second of grace for a timer that was early.
 constexpr int kMinPingIntervalMs = 9000;
@@ -100,7 +99,6 @@ GrpcServer::GrpcServer(const Options& options)
   request_ids_->Restore(options.engine->TakeAnsweredRequests());
   node_.name = NodeId();
   node_.version = options.version;
-  node_.transport_bytes = kTransportBytes;
   node_.start_time = options.clock->Now();
   node_.settings = options.settings;
   node_.drain = [this](absl::Time deadline) { EndWork(deadline); };

@@ -77,10 +77,7 @@ absl::Status ImportReactor::Open(const v1::ImportSessionRequest::Open& open) {
   context_.request_ids->Once(
       open.request_id(), kMethod, open, reply.get(),
       [&](const RequestIdTable::Done& done) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-        absl::StatusOr<std::unique_ptr<SessionImport>> import =
-            context_.engine->ImportSession(options);
-        if (!import.ok()) return done(SessionExists(import.status()));
-        import_ = *std::move(import);
+        context_.engine->ImportSession(options, begin_.Await(this));
         done_ = [reply, done](const absl::StatusOr<SessionInfo>& session) {
           if (session.ok()) *reply = ToProto(*session);
           done(SessionExists(session.status()));
@@ -99,6 +96,7 @@ absl::Status ImportReactor::Open(const v1::ImportSessionRequest::Open& open) {
 void ImportReactor::Fail(const absl::Status& status) {
   if (outcome_.has_value()) return;
   outcome_ = ToGrpcStatus(status, resource_);
+  begin_.GiveUp();
   answer_.GiveUp();
   import_.reset();
   if (done_ != nullptr) std::exchange(done_, nullptr)(status);
@@ -124,6 +122,16 @@ void ImportReactor::Advance() {
   {
     absl::MutexLock lock(&mu_);
     if (finished_) return;
+    if (!outcome_.has_value() && begin_.pending()) {
+      if (auto import = begin_.Take()) {
+        if (import->ok()) {
+          import_ = **std::move(import);
+          StartRead(&request_);
+        } else {
+          std::exchange(done_, nullptr)(import->status());
+        }
+      }
+    }
     if (!outcome_.has_value() && answer_.pending()) {
       if (auto answer = answer_.Take()) {
         outcome_ = ToGrpcStatus(answer->status(), resource_);
@@ -131,7 +139,7 @@ void ImportReactor::Advance() {
       }
     }
     // What comes slowly is not waited for.
-    const bool working = opened_ && import_ == nullptr;
+    const bool working = opened_ && import_ == nullptr && !begin_.pending();
     if (pump()->draining() && !working) Fail(DrainingError());
     if (!outcome_.has_value()) return;
     finished_ = true;

@@ -48,6 +48,8 @@ class ImportReactor final
   std::string resource_ ABSL_GUARDED_BY(mu_);  // that the call is about
   v1::ImportSessionRequest request_ ABSL_GUARDED_BY(mu_);  // being read
   bool opened_ ABSL_GUARDED_BY(mu_) = false;
+  // If this call does the work: there is room for the file.
+  Later<std::unique_ptr<SessionImport>> begin_ ABSL_GUARDED_BY(mu_);
   // While this call does the work and the file is not complete: where it goes,
   // and who hears what comes of it.
   std::unique_ptr<SessionImport> import_ ABSL_GUARDED_BY(mu_);

@@ -225,6 +225,7 @@ absl::StatusOr<DeleteOptions> SessionsService::ToDelete(
                            context_.engine->GetSession(options.session));
     MNEME_RETURN_IF_ERROR(CheckEtag(request.etag(), session));
     options.uid = session.uid;
+    options.revision = session.revision;
   }
   return options;
 }

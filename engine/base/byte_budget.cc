@@ -14,6 +14,19 @@ void ByteBudget::Reservation::Release() {
   bytes_ = 0;
 }
 
+absl::Status ByteBudget::Reservation::Resize(int64_t bytes, const char* what) {
+  if (bytes <= bytes_) {
+    budget_->used_bytes_.fetch_sub(bytes_ - bytes, std::memory_order_relaxed);
+    bytes_ = bytes;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<Reservation> more = budget_->Reserve(bytes - bytes_, what);
+  if (!more.ok()) return more.status();
+  more->budget_ = nullptr;  // this one has them now
+  bytes_ = bytes;
+  return absl::OkStatus();
+}
+
 // Lowered first and looked at then, so that no reservation slips between.
 bool ByteBudget::SetLimit(int64_t limit_bytes) {
   const int64_t before = limit_bytes_.exchange(limit_bytes);

@@ -30,6 +30,9 @@ class ByteBudget {
     ~Reservation() { Release(); }
 
     int64_t bytes() const { return bytes_; }
+    // More bytes, or fewer; errors as Reserve, and then it is as it was.
+    // REQUIRES: it was made by Reserve.
+    absl::Status Resize(int64_t bytes, const char* what);
     void Release();
 
    private:

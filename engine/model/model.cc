@@ -171,7 +171,7 @@ void Model::Initialise(SessionState& state) const {
 
 absl::Status Model::DecodeState(std::string_view in,
                                 SessionState& state) const {
-  ResetState(state);
+  if (state.position() > 0) ResetState(state);
   absl::Status status = state.Decode(in);
   if (status.ok()) status = CheckState(state);
   if (!status.ok()) ResetState(state);

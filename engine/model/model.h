@@ -110,8 +110,9 @@ class Model {
   // Makes `state`, which this model made, as NewState makes them.
   void ResetState(SessionState& state) const;
   // Makes `state`, which this model made, the one that `in` is the encoded form
-  // of. On an error it is as ResetState makes it: as SessionState::Decode says,
-  // and DATA_LOSS for a state that no history of this model leads to.
+  // of. REQUIRES: no unit is open. On an error it is as ResetState makes it: as
+  // SessionState::Decode says, and DATA_LOSS for a state that no history of
+  // this model leads to.
   absl::Status DecodeState(std::string_view in, SessionState& state) const;
 
   // Scratch that Forward takes, and that a caller takes for its logits, in a

@@ -17,6 +17,7 @@ class UnheardTask : public Task {
   bool commits() const final { return true; }
   void Begin() final {}
   bool done() const final { return done_; }
+  bool ends_in_journal() const final { return false; }
   void OnLogits(ConstRows /*logits*/) final {}
   void OnCommitted(SessionState& /*state*/, HistorySink& /*history*/) final {}
   void Fail(const absl::Status& /*status*/, const HistorySink& /*history*/,

@@ -18,12 +18,17 @@ void Residency::Forget(Session& session) {
   session.idle_stamp = 0;
 }
 
-bool Residency::EvictOne() {
+uint64_t Residency::LastStamp() const {
+  absl::MutexLock lock(&mutex_);
+  return stamp_;
+}
+
+bool Residency::EvictOne(uint64_t stamp) {
   while (true) {
     std::shared_ptr<Session> session;
     {
       absl::MutexLock lock(&mutex_);
-      if (idle_.empty()) return false;
+      if (idle_.empty() || idle_.begin()->first > stamp) return false;
       session = idle_.begin()->second.lock();
       idle_.erase(idle_.begin());
       if (session != nullptr) session->idle_stamp = 0;
@@ -33,23 +38,32 @@ bool Residency::EvictOne() {
   }
 }
 
+void Residency::EvictAll() {
+  const uint64_t last = LastStamp();
+  while (EvictOne(last)) {
+  }
+}
+
 absl::StatusOr<ByteBudget::Reservation> Residency::Reserve(int64_t bytes,
                                                            const char* what) {
+  const uint64_t last = LastStamp();
   while (true) {
     absl::StatusOr<ByteBudget::Reservation> reserved =
         budget_->Reserve(bytes, what);
-    if (reserved.ok() || !EvictOne()) return reserved;
+    if (reserved.ok() || !EvictOne(last)) return reserved;
   }
 }
 
 void Residency::MakeRoom(int64_t bytes) {
-  while (!HasRoom(bytes) && EvictOne()) {
+  const uint64_t last = LastStamp();
+  while (!HasRoom(bytes) && EvictOne(last)) {
   }
 }
 
 bool Residency::SetLimit(int64_t bytes) {
+  const uint64_t last = LastStamp();
   while (!budget_->SetLimit(bytes)) {
-    if (!EvictOne()) return false;
+    if (!EvictOne(last)) return false;
   }
   return true;
 }

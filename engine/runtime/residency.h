@@ -39,20 +39,21 @@ class Residency {
   // Puts sessions out until so much is free, or no idle one is left. Blocks.
   void MakeRoom(int64_t bytes);
   // Puts out all that are idle. Blocks.
-  void EvictAll() {
-    while (EvictOne()) {
-    }
-  }
+  void EvictAll();
   // Puts sessions out until the budget can be `bytes`, and makes it so. False
   // if what is in use takes more. Blocks.
   bool SetLimit(int64_t bytes);
 
  private:
-  // Puts out the session that was idle the longest. False if none was.
-  bool EvictOne();
+  // The last stamp so far: one that cannot be put out comes back with a later
+  // one, and is not tried again by whoever stays below this.
+  uint64_t LastStamp() const;
+  // Puts out the session that was idle the longest, of those up to `stamp`.
+  // False if none was.
+  bool EvictOne(uint64_t stamp);
 
   ByteBudget* const budget_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   uint64_t stamp_ ABSL_GUARDED_BY(mutex_) = 0;
   // Hot ones by when they were last used, with Session::idle_stamp. One that
   // is used again stays until it is looked at.

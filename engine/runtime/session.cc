@@ -7,8 +7,35 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
+#include "engine/store/blob_pieces.h"
 
 namespace mneme {
+
+namespace {
+
+// Where the journal of a session ends that was found in a store. If its last
+// record is damaged, that is told when the session is loaded.
+SessionWrites::Place EndOf(const FoundSession& found) {
+  const std::vector<StoredSnapshot>& ring = found.record.ring;
+  SessionWrites::Place end{.seq = found.record.replay_seq,
+                           .offset = ring.empty() ? 0 : ring.back().offset};
+  if (!found.journal.has_value()) return end;
+  end.seq = found.journal->next_seq;
+  const absl::StatusOr<JournalRecord> last =
+      DecodeJournalRecord(found.journal->last);
+  if (last.ok()) end.offset = last->end_offset;
+  return end;
+}
+
+absl::Time UpdateTimeOf(const FoundSession& found) {
+  absl::Time time = found.record.update_time;
+  if (!found.journal.has_value()) return time;
+  const absl::StatusOr<JournalRecord> last =
+      DecodeJournalRecord(found.journal->last);
+  return last.ok() ? std::max(time, last->time) : time;
+}
+
+}  // namespace
 
 absl::Status TakenOver(const std::string& id, int64_t epoch) {
   return WithReason(
@@ -28,17 +55,19 @@ Session::Session(Setup setup)
       model_name_(setup.stored.record.model),
       model_key_(absl::StrCat(model_name_, "/",
                               setup.stored.record.model_fingerprint)),
-      index_(std::move(setup.index)),
-      counted_(std::move(setup.counted)),
       limits_(setup.limits),
       store_(setup.store),
       host_(setup.host),
       clock_(setup.clock),
       observer_(setup.observer),
       model_(std::move(setup.model)),
-      record_(std::move(setup.stored.record)) {
+      index_(std::move(setup.index)),
+      counted_(std::move(setup.counted)),
+      record_(setup.stored.record),
+      writes_(EndOf(setup.stored)) {
   absl::MutexLock lock(&mutex_);
-  RestAt(record_, setup.stored.journal);
+  record_.update_time = UpdateTimeOf(setup.stored);
+  ReachSnapshot();
 }
 
 Session::~Session() {
@@ -50,20 +79,30 @@ Session::~Session() {
   }
 }
 
+int64_t Session::LabelBytes(const std::map<std::string, std::string>& labels) {
+  int64_t bytes = 0;
+  for (const auto& [key, value] : labels) {
+    bytes += static_cast<int64_t>(key.size() + value.size()) + 96;
+  }
+  return bytes;
+}
+
 int64_t Session::IndexBytes(const SessionRecord& record) {
   // The object with its record, twice while one is on its way to the store,
   // and the nodes of the tables that hold it.
   constexpr int64_t kNodes = 512;
-  constexpr int64_t kSnapshotBytes = sizeof(StoredSnapshot) + 4 * 80;
-  int64_t bytes = static_cast<int64_t>(sizeof(Session)) + kNodes +
-                  2 * static_cast<int64_t>(record.id.size()) +
-                  static_cast<int64_t>(record.model.size());
-  for (const auto& [key, value] : record.labels) {
-    bytes += static_cast<int64_t>(key.size() + value.size()) + 96;
-  }
-  bytes += static_cast<int64_t>(record.ring.size() + record.named.size() + 2) *
-           kSnapshotBytes;
-  return bytes;
+  const auto snapshots =
+      static_cast<int64_t>(record.ring.size() + record.named.size() + 2);
+  return static_cast<int64_t>(sizeof(Session)) + kNodes +
+         2 * static_cast<int64_t>(record.id.size()) +
+         static_cast<int64_t>(record.model.size()) + LabelBytes(record.labels) +
+         snapshots * kSnapshotBytes;
+}
+
+absl::Status Session::FitIndex(int64_t more) {
+  const int64_t bytes = IndexBytes(record_) + more;
+  MNEME_RETURN_IF_ERROR(index_.Resize(bytes, "a session's entry"));
+  return counted_.Resize(bytes, "a session's entry");
 }
 
 int64_t Session::HotBytes(const ServedModel& model) {
@@ -71,6 +110,12 @@ int64_t Session::HotBytes(const ServedModel& model) {
   return model.model->layout()->state_bytes() + History::kKeptBytes +
          Reply::kMaxBytes + InputQueue::kMaxPendingBytes +
          static_cast<int64_t>(sizeof(Hot)) + kSmallThings;
+}
+
+int64_t Session::TransferBytes(const ServedModel& model) {
+  // All of a snapshot; and of one of its pieces what the store makes of it: the
+  // value, and the batch that holds it.
+  return HotBytes(model) + 3 * static_cast<int64_t>(kBlobPieceBytes);
 }
 
 absl::Status Session::CheckAlive() const {
@@ -90,14 +135,18 @@ absl::Status Session::CheckHot() const {
 }
 
 int64_t Session::NextOffset() const {
-  return hot_ != nullptr ? hot_->history.next_offset() : reach_.next_offset;
+  return hot_ != nullptr ? hot_->history.next_offset() : writes_.end().offset;
 }
 
 int64_t Session::AbsorbedOffset() const {
   if (hot_ == nullptr) return reach_.absorbed_offset;
-  return hot_->history.next_offset() -
-         (hot_->input.idle() ? 0
-                             : hot_->input.size() / hot_->history.unit_bytes());
+  const int64_t absorbed =
+      hot_->history.next_offset() -
+      (hot_->input.idle() ? 0
+                          : hot_->input.size() / hot_->history.unit_bytes());
+  // Clients let go of what is absorbed where nothing is ever durable.
+  return store_->durable() ? absorbed
+                           : std::min(absorbed, writes_.durable().offset);
 }
 
 SessionInfo Session::InfoLocked() const {
@@ -111,9 +160,9 @@ SessionInfo Session::InfoLocked() const {
   info.unit = unit();
   info.position = reach_.position;
   info.absorbed_offset = hot ? AbsorbedOffset() : reach_.absorbed_offset;
-  info.next_offset = hot ? NextOffset() : reach_.next_offset;
+  info.next_offset = hot ? NextOffset() : writes_.end().offset;
   info.durability = store_->durable() ? Durability::kSynced : Durability::kNone;
-  if (store_->durable()) info.durable_offset = reach_.durable_offset;
+  if (store_->durable()) info.durable_offset = writes_.durable().offset;
   info.pending_tokens = reach_.tail_tokens;
   info.pending_bytes = reach_.pending_bytes;
   if (hot) info.pending_bytes = hot_->input.idle() ? hot_->input.size() : 0;
@@ -156,7 +205,7 @@ bool Session::InfoAtRest(SessionInfo& info) const {
   if (place_ != Place::kCold || !record_.quarantine.empty()) {
     return place_ == Place::kCold;
   }
-  if (!KeepsAll(next_seq_)) return false;
+  if (!KeepsAll(writes_.end().seq)) return false;
   info.state_digest = record_.ring.back().state_digest;
   info.history_digest = record_.ring.back().history_digest;
   return true;
@@ -169,6 +218,17 @@ void Session::Tell(SessionEvent::Kind kind, std::string detail,
                           .time = clock_->Now(),
                           .session = InfoLocked(),
                           .detail = std::move(detail)});
+}
+
+absl::StatusOr<std::unique_ptr<SessionWatch>> Session::Watch(
+    StreamListener* listener) {
+  absl::MutexLock lock(&mutex_);
+  MNEME_RETURN_IF_ERROR(CheckAlive());
+  return events_.Open({.kind = SessionEvent::Kind::kNow,
+                       .time = clock_->Now(),
+                       .session = InfoLocked(),
+                       .detail = ""},
+                      listener);
 }
 
 void Session::Do(Afterwards& after) {
@@ -215,7 +275,7 @@ bool Session::AwaitReadable() {
   return !deleted_ && place_ == Place::kHot;
 }
 
-bool Session::WithState(
+absl::Status Session::WithState(
     absl::FunctionRef<void(const SessionState& state, std::string_view pending,
                            SessionInfo& info)>
         read,
@@ -223,7 +283,7 @@ bool Session::WithState(
   std::string pending;
   {
     absl::MutexLock lock(&mutex_);
-    if (!AwaitReadable()) return false;
+    if (!AwaitReadable()) return CheckHot();
     leased_ = true;
     info = InfoLocked();
     // The account already holds what still waits in the queue.
@@ -239,7 +299,7 @@ bool Session::WithState(
     EndLease(after);
   }
   Do(after);
-  return true;
+  return absl::OkStatus();
 }
 
 std::vector<std::shared_ptr<Task>> Session::Delete(SessionEvent::Kind kind) {
@@ -256,11 +316,12 @@ std::vector<std::shared_ptr<Task>> Session::Delete(SessionEvent::Kind kind) {
     }
     FenceWriter(deleted, after);
     AnswerWaiters(deleted, after);
-    for (std::function<void(absl::Status)>& work : quiet_) {
-      after.calls.push_back(
-          [work = std::move(work), deleted] { work(deleted); });
+    RefuseQuiet(deleted, after);
+    for (Ending& ending : endings_) {
+      ending.task->Settle(deleted, 0);
+      after.tasks.push_back(std::move(ending.task));
     }
-    quiet_.clear();
+    endings_.clear();
     for (const std::weak_ptr<Task>& copy : copies_) {
       std::shared_ptr<Task> task = copy.lock();
       if (task == nullptr) continue;

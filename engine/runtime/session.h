@@ -34,6 +34,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -56,6 +57,7 @@
 #include "engine/runtime/observer.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session_events.h"
+#include "engine/runtime/session_writes.h"
 #include "engine/runtime/stored_edit.h"
 #include "engine/runtime/stored_journal.h"
 #include "engine/runtime/streams.h"
@@ -121,6 +123,7 @@ class Session final : public Lane,
  public:
   // Tasks that may wait for their turn or work on copies.
   static constexpr size_t kMaxTasks = 64;
+  static constexpr size_t kMaxNamedSnapshots = 1024;
 
   struct Limits {
     int64_t snapshot_interval_tokens = 0;
@@ -148,6 +151,8 @@ class Session final : public Lane,
   static int64_t IndexBytes(const SessionRecord& record);
   // Bytes that being hot takes, the state included.
   static int64_t HotBytes(const ServedModel& model);
+  // Bytes that being stored, or read from the store, takes meanwhile.
+  static int64_t TransferBytes(const ServedModel& model);
 
   const std::string& id() const { return id_; }
   const std::string& uid() const { return uid_; }
@@ -199,6 +204,8 @@ class Session final : public Lane,
 
   // Guarded by who keeps the order in which sessions leave.
   uint64_t idle_stamp = 0;
+  // Guarded by who lets it expire: when to look at it, once it has expired.
+  absl::Time next_look = absl::InfiniteFuture();
 
   // -- What is done to it as a whole (session_edit.cc), thread-safe ----------
 
@@ -210,7 +217,7 @@ class Session final : public Lane,
   // Keeps one that is cold, and whose last snapshot is all there is, as it is
   // until EndRest; false if it is not so.
   bool BeginRest();
-  void EndRest() { Release(nullptr, SessionEvent::Kind::kNow); }
+  void EndRest() { Release(); }
   // Keeps the state under `name`, or if that is empty as an automatic snapshot,
   // unless the last one is of the same. Blocks. REQUIRES: it is quiet, or
   // at rest. ALREADY_EXISTS; RESOURCE_EXHAUSTED (QUOTA).
@@ -242,9 +249,9 @@ class Session final : public Lane,
   // With the digests, if it is cold and they are known without its state.
   bool InfoAtRest(SessionInfo& info) const;
   // Calls `read` with the state and the pending text, when no pass is using it
-  // and no full block waits for one. False if the session was deleted, or left
-  // memory. REQUIRES: it is held.
-  bool WithState(
+  // and no full block waits for one. NOT_FOUND if the session was deleted;
+  // UNAVAILABLE if it left memory. REQUIRES: it is held.
+  absl::Status WithState(
       absl::FunctionRef<void(const SessionState& state,
                              std::string_view pending, SessionInfo& info)>
           read,
@@ -263,9 +270,11 @@ class Session final : public Lane,
   // they are planned next. Returns those that work on copies, whose lanes the
   // caller wakes. `kind` is what its watches hear last.
   std::vector<std::shared_ptr<Task>> Delete(SessionEvent::Kind kind);
-  // Then, what is stored of it. `done` may be null.
-  void RemoveStored(absl::optional<RememberedRequest> request,
-                    SessionStore::Done done);
+  // Removes what is stored of it, and as long as that is not done changes
+  // nothing else: Delete comes afterwards. `done` gets the session as it was.
+  // ABORTED (ETAG_MISMATCH).
+  void RemoveStored(const DeleteOptions& options,
+                    std::function<void(absl::StatusOr<SessionInfo>)> done);
 
   // Errors as Engine::OpenAppend. REQUIRES, as of all that follows: it is held.
   absl::StatusOr<std::shared_ptr<SessionWriter>> OpenWriter(
@@ -294,7 +303,8 @@ class Session final : public Lane,
   // caller wakes the lane.
   void ResumeGeneration(const std::string& request_id);
 
-  SessionEvents& events() { return events_; }
+  // NOT_FOUND; RESOURCE_EXHAUSTED (QUEUE_FULL).
+  absl::StatusOr<std::unique_ptr<SessionWatch>> Watch(StreamListener* listener);
 
  private:
   class Sink;
@@ -333,13 +343,10 @@ class Session final : public Lane,
 
   // How far the history is; of a hot session, what Hot does not say.
   struct Reach {
-    int64_t position = 0;       // tokens absorbed
-    int64_t tail_tokens = 0;    // of them in the tail
-    int64_t pending_bytes = 0;  // these three of a cold one
-    int64_t absorbed_offset = 0;
-    int64_t next_offset = 0;
-    int64_t durable_offset = 0;
-    int64_t journaled_offset = 0;  // behind the last record of the journal
+    int64_t position = 0;         // tokens absorbed
+    int64_t tail_tokens = 0;      // of them in the tail
+    int64_t pending_bytes = 0;    // of a cold one
+    int64_t absorbed_offset = 0;  // likewise
   };
 
   // A task whose end is not in the store yet.
@@ -355,6 +362,7 @@ class Session final : public Lane,
     std::string reply;
     std::string pending;
     bool whole = false;  // nothing waits to be absorbed
+    uint64_t run = 0;
     StoredSnapshot snapshot;
   };
 
@@ -426,25 +434,29 @@ class Session final : public Lane,
   absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // UNAVAILABLE (STORE_UNAVAILABLE) if it lost what it had in memory.
   absl::Status CheckHot() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // ABORTED (ETAG_MISMATCH) if it has another.
+  absl::Status CheckRevision(absl::optional<int64_t> revision) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // DATA_LOSS (SESSION_QUARANTINED).
   absl::Status CheckWhole() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountTokens() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool InUse() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // It is in memory, and nobody uses it.
+  bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return place_ == Place::kHot && holds_ == 0 && !deleted_ && !InUse();
+  }
   void Tell(SessionEvent::Kind kind, std::string detail, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // -- Journal and record (session_journal.cc) -------------------------------
 
-  // It is cold, and as `record` and the journal behind it say.
-  void RestAt(const SessionRecord& record,
-              const absl::optional<JournalEnd>& journal)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // It is cold, and as far as its last snapshot says.
+  void ReachSnapshot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The record, to be changed and then put.
   SessionRecord& EditRecord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // A write that continues what was written, or drops what may be there of a
-  // write that failed.
-  StoreWrite NextWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Submit(StoreWrite write, SessionStore::Done done = nullptr)
+  // The journal will end at `end`.
+  void Submit(StoreWrite write, const SessionWrites::Place& end,
+              SessionStore::Done done = nullptr)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The next record of the journal, of so many units of history.
   void Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
@@ -457,25 +469,43 @@ class Session final : public Lane,
   void PutRecord(absl::optional<RememberedRequest> request = absl::nullopt,
                  SessionStore::Done done = nullptr)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnStored(uint64_t run, uint64_t seq, int64_t offset, int64_t bytes,
-                const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What came of a write.
+  void OnStored(uint64_t write, const absl::Status& status)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // The store has not taken what memory has: memory is given up.
   void Break(const absl::Status& status, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DropHot() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Lets go of what is in memory.
+  void DropHot(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Work that waits for it to be quiet is refused.
+  void RefuseQuiet(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of the entry of a snapshot, and of labels.
+  static constexpr int64_t kSnapshotBytes = sizeof(StoredSnapshot) + 4 * 80;
+  static int64_t LabelBytes(const std::map<std::string, std::string>& labels);
+  // Has memory for what is always there, and for `more`. RESOURCE_EXHAUSTED
+  // (RAM_BUDGET).
+  absl::Status FitIndex(int64_t more) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What was stored is damaged.
   void Quarantine(const absl::Status& status, const std::string& good_snapshot,
                   Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether the last automatic snapshot is of all before `seq`, and whole.
   bool KeepsAll(uint64_t seq) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool SnapshotDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void AddSnapshot(StoredSnapshot snapshot,
+  // One without a name becomes the last automatic one, if there is one of the
+  // same already.
+  void AddSnapshot(StoredSnapshot& snapshot,
                    absl::optional<RememberedRequest> request,
                    SessionStore::Done done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status WriteAndWait(StoreWrite write) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status CheckQuota(size_t bytes, bool named) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // What it takes of the store: its journal, and its snapshots.
+  int64_t StoredBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // RESOURCE_EXHAUSTED (QUOTA) if `bytes` more are too much.
+  absl::Status CheckQuota(int64_t bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether another snapshot may have a name.
+  absl::Status CheckName(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // -- Coming and leaving ----------------------------------------------------
 
@@ -484,7 +514,11 @@ class Session final : public Lane,
     std::unique_ptr<Hot> hot;
     StoredJournal journal;
   };
-  absl::StatusOr<Read> ReadHot(const SessionRecord& record) const;
+  absl::StatusOr<Read> ReadHot(const SessionRecord& record,
+                               uint64_t end_seq) const;
+  // It could not be loaded, or a write has failed meanwhile.
+  void EndFailedLoad(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The newest snapshot that can be read; empty if none can.
   std::string FindGoodSnapshot(const SessionRecord& record) const;
   // Gives the next of the journal to the session. False when it is at its end,
@@ -507,10 +541,13 @@ class Session final : public Lane,
 
   // -- Editing ---------------------------------------------------------------
 
-  // Ends what goes on, and keeps others out until Release. ABORTED
-  // (SESSION_BUSY).
-  absl::Status Seize(bool takeover) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release(const StoredEdit* edited, SessionEvent::Kind kind)
+  // Ends what goes on, and keeps others out until Release. Returns whether it
+  // has ended something. ABORTED (SESSION_BUSY).
+  absl::StatusOr<bool> Seize(bool takeover) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Has it stored that it is as `edit` makes it.
+  absl::Status Put(StoredEdit edit, SessionEvent::Kind kind,
+                   const RequestTag<SessionInfo>& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Edit(bool takeover, SessionEvent::Kind kind,
                     const RequestTag<SessionInfo>& request,
@@ -521,8 +558,6 @@ class Session final : public Lane,
   const SessionUnit unit_;
   const std::string model_name_;
   const std::string model_key_;
-  const ByteBudget::Reservation index_;
-  const ByteBudget::Reservation counted_;
   const Limits limits_;
   SessionStore* const store_;
   SessionHost* const host_;
@@ -537,6 +572,8 @@ class Session final : public Lane,
   std::unique_ptr<Hot> hot_;
   int64_t holds_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
+  ByteBudget::Reservation index_ ABSL_GUARDED_BY(mutex_);
+  ByteBudget::Reservation counted_ ABSL_GUARDED_BY(mutex_);
   SessionRecord record_ ABSL_GUARDED_BY(mutex_);
   Reach reach_ ABSL_GUARDED_BY(mutex_);
 
@@ -564,20 +601,17 @@ class Session final : public Lane,
   std::vector<std::function<void(absl::Status)>> quiet_ ABSL_GUARDED_BY(mutex_);
 
   // Of the journal.
-  uint64_t run_ ABSL_GUARDED_BY(mutex_) = 0;  // raised when memory is given up
-  bool chained_ ABSL_GUARDED_BY(mutex_) =
-      false;  // a write of this run was made
-  uint64_t next_seq_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t durable_seq_ ABSL_GUARDED_BY(mutex_) = 0;  // all before are
+  SessionWrites writes_ ABSL_GUARDED_BY(mutex_);
+  // Raised when history is given up or taken back.
+  uint64_t run_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t ask_seq_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t unstored_writes_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t unstored_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t journal_bytes_ ABSL_GUARDED_BY(mutex_) = 0;     // since the snapshot
   std::vector<TakenToken> said_ ABSL_GUARDED_BY(mutex_);  // not journaled yet
   std::deque<Ending> endings_ ABSL_GUARDED_BY(mutex_);
-  // The record in the store, while another is on its way.
-  absl::optional<SessionRecord> stored_record_ ABSL_GUARDED_BY(mutex_);
   bool snapshot_wanted_ ABSL_GUARDED_BY(mutex_) = false;
+  // None is tried again before this, on the monotonic clock.
+  absl::Duration next_snapshot_ ABSL_GUARDED_BY(mutex_) =
+      -absl::InfiniteDuration();
 };
 
 }  // namespace mneme

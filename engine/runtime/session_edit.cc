@@ -2,6 +2,7 @@
 //
 // What is done to a session as a whole: kept, taken back, emptied.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -32,7 +33,7 @@ void Session::WhenQuiet(std::function<void(absl::Status)> work) {
 bool Session::BeginRest() {
   absl::MutexLock lock(&mutex_);
   if (deleted_ || place_ != Place::kCold || !record_.quarantine.empty() ||
-      !KeepsAll(next_seq_) || leased_) {
+      !KeepsAll(writes_.end().seq) || leased_) {
     return false;
   }
   place_ = Place::kLeaving;
@@ -40,18 +41,49 @@ bool Session::BeginRest() {
   return true;
 }
 
-absl::Status Session::CheckQuota(size_t bytes, bool named) const {
-  if (limits_.stored_bytes == 0 || !named) return absl::OkStatus();
-  absl::MutexLock lock(&mutex_);
-  int64_t stored = journal_bytes_ + static_cast<int64_t>(bytes);
-  for (const StoredSnapshot& kept : record_.ring) stored += kept.stored_bytes;
-  for (const auto& [name, kept] : record_.named) stored += kept.stored_bytes;
+int64_t Session::StoredBytes() const {
+  std::set<uint64_t> blobs;
+  int64_t bytes = journal_bytes_;
+  const auto add = [&](const StoredSnapshot& kept) {
+    if (blobs.insert(kept.blob).second) bytes += kept.stored_bytes;
+  };
+  for (const StoredSnapshot& kept : record_.ring) add(kept);
+  for (const auto& [name, kept] : record_.named) add(kept);
+  if (!record_.ring.empty()) {
+    // The journal before the last snapshot: the history that it holds.
+    bytes += (record_.ring.back().offset - record_.ring.front().offset) *
+             UnitBytes(unit());
+  }
+  return bytes;
+}
+
+absl::Status Session::CheckQuota(int64_t bytes) const {
+  if (limits_.stored_bytes == 0) return absl::OkStatus();
+  const int64_t stored = StoredBytes() + bytes;
   if (stored <= limits_.stored_bytes) return absl::OkStatus();
   return WithReason(
       absl::ResourceExhaustedError(absl::StrCat(
           "session ", id(), " would take ", stored,
           " bytes of the store, wanted at most ", limits_.stored_bytes)),
       {.reason = "QUOTA", .metadata = {}});
+}
+
+absl::Status Session::CheckName(const std::string& name) {
+  if (name.empty()) return absl::OkStatus();
+  if (record_.named.count(name) != 0) {
+    return WithReason(
+        absl::AlreadyExistsError(absl::StrCat(
+            "session ", id(), " has a snapshot ", name, " already")),
+        {.reason = "SNAPSHOT_EXISTS", .metadata = {}});
+  }
+  if (record_.named.size() >= kMaxNamedSnapshots) {
+    return WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "session ", id(), " has ", record_.named.size(),
+            " snapshots with names, wanted fewer than ", kMaxNamedSnapshots)),
+        {.reason = "QUOTA", .metadata = {}});
+  }
+  return FitIndex(kSnapshotBytes);
 }
 
 absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
@@ -61,13 +93,8 @@ absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
   {
     absl::MutexLock lock(&mutex_);
     MNEME_RETURN_IF_ERROR(CheckAlive());
-    if (!name.empty() && record_.named.count(name) != 0) {
-      return WithReason(
-          absl::AlreadyExistsError(absl::StrCat(
-              "session ", id(), " has a snapshot ", name, " already")),
-          {.reason = "SNAPSHOT_EXISTS", .metadata = {}});
-    }
-    known = KeepsAll(next_seq_);
+    MNEME_RETURN_IF_ERROR(CheckName(name));
+    known = KeepsAll(writes_.end().seq);
     if (known) encoded.snapshot = record_.ring.back();
     if (!known) encoded = EncodeBeside();
   }
@@ -79,7 +106,6 @@ absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
   if (name.empty()) return encoded.snapshot;
   encoded.snapshot.name = name;
   encoded.snapshot.create_time = clock_->Now();
-  MNEME_RETURN_IF_ERROR(CheckQuota(0, /*named=*/true));
   MNEME_RETURN_IF_ERROR(WaitFor<absl::Status>([&](SessionStore::Done done) {
     absl::MutexLock lock(&mutex_);
     EditRecord().named[name] = encoded.snapshot;
@@ -123,8 +149,12 @@ absl::Status Session::DropSnapshot(const std::string& name,
           if (refused.ok()) {
             const StoredSnapshot snapshot = found->second;
             EditRecord().named.erase(name);
-            PutRecord(remember == nullptr ? absl::nullopt : remember(snapshot),
-                      std::move(done));
+            FitIndex(0).IgnoreError();  // it is less
+            StoreWrite write = writes_.Next(uid());
+            write.record = record_;
+            write.forgets = true;
+            if (remember != nullptr) write.request = remember(snapshot);
+            Submit(std::move(write), writes_.end(), std::move(done));
             return;
           }
         }
@@ -145,9 +175,10 @@ std::vector<StoredSnapshot> Session::Snapshots() const {
   return snapshots;
 }
 
-absl::Status Session::Seize(bool takeover) {
+absl::StatusOr<bool> Session::Seize(bool takeover) {
   Afterwards after;
   absl::Status status;
+  bool fenced = false;
   {
     auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return deleted_ ||
@@ -164,40 +195,27 @@ absl::Status Session::Seize(bool takeover) {
                           {.reason = "SESSION_BUSY", .metadata = {}});
     }
     if (status.ok()) {
-      SessionRecord& record = EditRecord();
-      ++record.epoch;
-      ++record.revision;
-      const absl::Status fenced = TakenOver(id(), record.epoch);
-      if (writer_ != nullptr || !tasks_.empty()) {
-        Tell(SessionEvent::Kind::kFenced, "", after);
-      }
-      FenceWriter(fenced, after);
+      const absl::Status taken = TakenOver(id(), record_.epoch + 1);
+      fenced = writer_ != nullptr || !tasks_.empty();
+      if (fenced) Tell(SessionEvent::Kind::kFenced, "", after);
+      FenceWriter(taken, after);
       if (!said_.empty()) JournalSaid(nullptr);
-      AbandonTasks(fenced, absl::OkStatus(), after);
+      AbandonTasks(taken, absl::OkStatus(), after);
+      RefuseQuiet(taken, after);
       place_ = Place::kLeaving;
       leased_ = true;
     }
   }
   Do(after);
-  return status;
+  if (!status.ok()) return status;
+  return fenced;
 }
 
-void Session::Release(const StoredEdit* edited, SessionEvent::Kind kind) {
+void Session::Release() {
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
     place_ = hot_ != nullptr ? Place::kHot : Place::kCold;
-    if (edited != nullptr) {
-      if (hot_ != nullptr) DropHot();
-      ++run_;
-      chained_ = false;
-      stalled_ = false;
-      stored_record_.reset();
-      unstored_writes_ = 0;
-      unstored_bytes_ = 0;
-      RestAt(record_, edited->journal());
-      Tell(kind, "", after);
-    }
     EndLease(after);
     if (!waiters_.empty() && place_ == Place::kHot) {
       AnswerWaiters(LoadReport{}, after);
@@ -213,31 +231,74 @@ void Session::Release(const StoredEdit* edited, SessionEvent::Kind kind) {
 
 absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
                            const RequestTag<SessionInfo>& request,
-                           absl::FunctionRef<absl::Status(StoredEdit&)> edit) {
-  MNEME_RETURN_IF_ERROR(Seize(takeover));
-  // What was accepted is in the journal now, or never will be.
-  absl::Status status = WriteAndWait({.uid = uid()});
-  StoredEdit edited = [this] {
-    absl::MutexLock lock(&mutex_);
-    return StoredEdit(record_, next_seq_, NextOffset());
-  }();
-  if (status.ok()) status = edit(edited);
-  if (status.ok()) {
-    edited.record().quarantine.clear();
-    edited.record().good_snapshot.clear();
-    edited.record().update_time = clock_->Now();
-    status = WaitFor<absl::Status>([&](SessionStore::Done done) {
+                           absl::FunctionRef<absl::Status(StoredEdit&)> make) {
+  MNEME_ASSIGN_OR_RETURN(const bool fenced, Seize(takeover));
+  const absl::Status status = [&]() -> absl::Status {
+    // What was accepted is in the journal then, or never will be.
+    MNEME_RETURN_IF_ERROR(WaitFor<absl::Status>([&](SessionStore::Done done) {
+      {
+        absl::MutexLock lock(&mutex_);
+        if (!writes_.idle()) {
+          Submit(writes_.Next(uid()), writes_.end(), std::move(done));
+          return;
+        }
+      }
+      done(absl::OkStatus());
+    }));
+    Afterwards after;
+    absl::optional<StoredEdit> edit;
+    {
       absl::MutexLock lock(&mutex_);
-      EditRecord() = edited.record();
-      StoreWrite write = std::move(edited.write());
-      write.record = record_;
-      write.request = Remember(request, InfoLocked(), clock_->Now());
-      chained_ = true;
-      Submit(std::move(write), std::move(done));
-    });
-  }
-  Release(status.ok() ? &edited : nullptr, kind);
+      if (hot_ != nullptr) DropHot(after);
+      place_ = Place::kLeaving;
+      edit.emplace(record_, writes_.end());
+    }
+    Do(after);
+    const absl::Status made = make(*edit);
+    if (!made.ok() && fenced) {
+      // Those who were fenced were told of an epoch.
+      absl::MutexLock lock(&mutex_);
+      SessionRecord& record = EditRecord();
+      ++record.epoch;
+      ++record.revision;
+      PutRecord();
+    }
+    MNEME_RETURN_IF_ERROR(made);
+    return Put(*std::move(edit), kind, request);
+  }();
+  Release();
   return status;
+}
+
+absl::Status Session::Put(StoredEdit edit, SessionEvent::Kind kind,
+                          const RequestTag<SessionInfo>& request) {
+  Afterwards after;
+  const absl::Status stored =
+      WaitFor<absl::Status>([&](SessionStore::Done done) {
+        absl::MutexLock lock(&mutex_);
+        SessionRecord& record = EditRecord();
+        edit.Apply(record);
+        ++record.epoch;
+        ++record.revision;
+        record.update_time = clock_->Now();
+        StoreWrite write = writes_.Next(uid());
+        edit.Apply(write);
+        write.record = record;
+        write.forgets = true;
+        ++run_;
+        ReachSnapshot();
+        SessionInfo info = InfoLocked();
+        info.absorbed_offset = info.next_offset = edit.end().offset;
+        if (store_->durable()) info.durable_offset = info.next_offset;
+        write.request = Remember(request, info, clock_->Now());
+        Submit(std::move(write), edit.end(), std::move(done));
+      });
+  if (stored.ok()) {
+    absl::MutexLock lock(&mutex_);
+    Tell(kind, "", after);
+  }
+  Do(after);
+  return stored;
 }
 
 absl::Status Session::Reset(const ResetOptions& options) {

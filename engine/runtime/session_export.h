@@ -19,6 +19,10 @@
 
 namespace mneme {
 
+// Most of an export file beside the state: what a snapshot holds besides, and
+// the header.
+constexpr int64_t kExportBesideState = 4 << 20;
+
 struct ExportHeader {
   std::string session;  // its id, where it was exported
   std::string uid;      // likewise

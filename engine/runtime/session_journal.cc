@@ -19,70 +19,42 @@ namespace {
 // number of their tokens: what a load has to hold while it replays.
 constexpr int64_t kSnapshotJournalBytes = 1 << 20;
 
-int64_t AppendedBytes(const StoreWrite& write) {
-  int64_t bytes = 0;
-  for (const JournalEntry& entry : write.append) {
-    bytes += static_cast<int64_t>(entry.payload.size());
-  }
-  return bytes;
-}
-
 }  // namespace
 
-void Session::RestAt(const SessionRecord& record,
-                     const absl::optional<JournalEnd>& journal) {
+void Session::ReachSnapshot() {
   reach_ = {};
-  next_seq_ = record.replay_seq;
-  if (!record.ring.empty()) {
-    const StoredSnapshot& last = record.ring.back();
-    reach_ = {.position = last.position,
-              .tail_tokens = last.pending_tokens,
-              .pending_bytes = last.pending_bytes,
-              .absorbed_offset = last.offset,
-              .next_offset = last.offset,
-              .durable_offset = last.offset,
-              .journaled_offset = last.offset};
-  }
-  if (!journal.has_value()) return;
-  next_seq_ = journal->next_seq;
-  // A damaged end is found when the session is loaded.
-  const absl::StatusOr<JournalRecord> end = DecodeJournalRecord(journal->last);
-  if (!end.ok()) return;
-  reach_.next_offset = end->end_offset;
-  reach_.durable_offset = end->end_offset;
-  reach_.journaled_offset = end->end_offset;
-  record_.update_time = std::max(record_.update_time, end->time);
+  if (record_.ring.empty()) return;
+  const StoredSnapshot& last = record_.ring.back();
+  reach_ = {.position = last.position,
+            .tail_tokens = last.pending_tokens,
+            .pending_bytes = last.pending_bytes,
+            .absorbed_offset = last.offset};
 }
 
 void Session::Create(absl::optional<RememberedRequest> request,
                      SessionStore::Done done) {
   absl::MutexLock lock(&mutex_);
-  chained_ = true;  // there is nothing behind which it could go
-  PutRecord(std::move(request), std::move(done));
+  StoreWrite write = writes_.Next(uid());
+  write.drop_journal_from.reset();  // there is nothing yet
+  write.create = true;
+  write.record = record_;
+  write.request = std::move(request);
+  Submit(std::move(write), writes_.end(), std::move(done));
 }
 
 SessionRecord& Session::EditRecord() {
-  if (!stored_record_.has_value()) stored_record_ = record_;
+  writes_.NoteStored(record_);
   return record_;
 }
 
-StoreWrite Session::NextWrite() {
-  StoreWrite write{.uid = uid()};
-  if (!std::exchange(chained_, true)) write.drop_journal_from = next_seq_;
-  return write;
-}
-
-void Session::Submit(StoreWrite write, SessionStore::Done done) {
-  const int64_t bytes = AppendedBytes(write);
-  ++unstored_writes_;
-  unstored_bytes_ += bytes;
+void Session::Submit(StoreWrite write, const SessionWrites::Place& end,
+                     SessionStore::Done done) {
+  const uint64_t number = writes_.Add(write, end);
   store_->Write(std::move(write),
-                [weak = weak_from_this(), run = run_, seq = next_seq_,
-                 offset = reach_.journaled_offset, bytes,
+                [weak = weak_from_this(), number,
                  done = std::move(done)](const absl::Status& status) {
                   const std::shared_ptr<Session> self = weak.lock();
-                  if (self != nullptr)
-                    self->OnStored(run, seq, offset, bytes, status);
+                  if (self != nullptr) self->OnStored(number, status);
                   if (done != nullptr) done(status);
                 });
 }
@@ -90,17 +62,19 @@ void Session::Submit(StoreWrite write, SessionStore::Done done) {
 void Session::Journal(std::variant<InputRecord, AskRecord, SaidRecord> body,
                       int64_t units,
                       absl::optional<RememberedRequest> request) {
-  JournalRecord record{.time = clock_->Now(),
-                       .offset = reach_.journaled_offset,
-                       .end_offset = reach_.journaled_offset + units,
-                       .body = std::move(body)};
-  StoreWrite write = NextWrite();
+  const SessionWrites::Place begin = writes_.end();
+  const SessionWrites::Place end{.seq = begin.seq + 1,
+                                 .offset = begin.offset + units};
+  StoreWrite write = writes_.Next(uid());
   write.append.push_back(
-      {.seq = next_seq_++, .payload = EncodeJournalRecord(record)});
-  journal_bytes_ += AppendedBytes(write);
+      {.seq = begin.seq,
+       .payload = EncodeJournalRecord({.time = clock_->Now(),
+                                       .offset = begin.offset,
+                                       .end_offset = end.offset,
+                                       .body = std::move(body)})});
   write.request = std::move(request);
-  reach_.journaled_offset = record.end_offset;
-  Submit(std::move(write));
+  journal_bytes_ += AppendedBytes(write);
+  Submit(std::move(write), end);
 }
 
 void Session::JournalSaid(const Task* ended) {
@@ -121,55 +95,46 @@ void Session::JournalSaid(const Task* ended) {
 
 void Session::PutRecord(absl::optional<RememberedRequest> request,
                         SessionStore::Done done) {
-  StoreWrite write = NextWrite();
+  StoreWrite write = writes_.Next(uid());
   write.record = record_;
   write.request = std::move(request);
-  Submit(std::move(write), std::move(done));
+  Submit(std::move(write), writes_.end(), std::move(done));
 }
 
-void Session::OnStored(uint64_t run, uint64_t seq, int64_t offset,
-                       int64_t bytes, const absl::Status& status) {
+void Session::OnStored(uint64_t write, const absl::Status& status) {
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
-    if (run != run_ || deleted_) return;
-    --unstored_writes_;
-    unstored_bytes_ -= bytes;
+    if (deleted_ || writes_.GivenUp(write)) return;
     if (!status.ok()) {
       Break(status, after);
     } else {
-      durable_seq_ = std::max(durable_seq_, seq);
-      reach_.durable_offset = std::max(reach_.durable_offset, offset);
-      if (place_ == Place::kCold) reach_.next_offset = reach_.durable_offset;
-      if (unstored_writes_ == 0) stored_record_.reset();
-      if (asking_ == Asking::kJournaling && seq > ask_seq_) {
+      writes_.Settle(write);
+      const SessionWrites::Place& durable = writes_.durable();
+      if (asking_ == Asking::kJournaling && durable.seq > ask_seq_) {
         asking_ = Asking::kJournaled;
         after.wake = true;
       }
-      while (!endings_.empty() && endings_.front().seq < seq) {
+      while (!endings_.empty() && endings_.front().seq < durable.seq) {
         Ending ending = std::move(endings_.front());
         endings_.pop_front();
-        ending.task->Settle(absl::OkStatus(), store_->durable() ? offset : 0);
+        ending.task->Settle(absl::OkStatus(),
+                            store_->durable() ? durable.offset : 0);
         after.tasks.push_back(std::move(ending.task));
       }
       after.writer = writer_;
     }
-    if (!InUse() && holds_ == 0 && place_ == Place::kHot) after.idle = true;
+    after.idle = Idle();
   }
   Do(after);
 }
 
 void Session::Break(const absl::Status& status, Afterwards& after) {
-  if (leased_) {
+  if (leased_ || (place_ == Place::kLoading && hot_ == nullptr)) {
     broken_ = status;
     return;
   }
   LogWarning("session ", id(), ": ", status.ToString());
-  ++run_;
-  chained_ = false;
-  unstored_writes_ = 0;
-  unstored_bytes_ = 0;
-  said_.clear();
   FenceWriter(status, after);
   AbandonTasks(status, status, after);
   for (Ending& ending : endings_) {
@@ -177,28 +142,33 @@ void Session::Break(const absl::Status& status, Afterwards& after) {
     after.tasks.push_back(std::move(ending.task));
   }
   endings_.clear();
-  for (std::function<void(absl::Status)>& work : quiet_) {
-    after.calls.push_back([work = std::move(work), status] { work(status); });
-  }
-  quiet_.clear();
+  RefuseQuiet(status, after);
   AnswerWaiters(status, after);
-  if (stored_record_.has_value()) {
-    record_ = *std::exchange(stored_record_, absl::nullopt);
-  }
-  const int64_t durable_offset = reach_.durable_offset;
-  const bool journaled = durable_seq_ > record_.replay_seq;
-  RestAt(record_, absl::nullopt);
-  if (journaled) {
-    next_seq_ = durable_seq_;
-    reach_.next_offset = durable_offset;
-    reach_.durable_offset = durable_offset;
-    reach_.journaled_offset = durable_offset;
-  }
+  if (hot_ != nullptr) DropHot(after);
+  said_.clear();
+  ++run_;
+  writes_.GiveUp(record_);
+  FitIndex(0).IgnoreError();  // it takes no more than before
+  ReachSnapshot();
+  place_ = Place::kCold;
+}
+
+void Session::DropHot(Afterwards& after) {
+  AbandonSuspended(after);
+  reach_.absorbed_offset = AbsorbedOffset();
+  reach_.pending_bytes = hot_->input.idle() ? hot_->input.size() : 0;
   hot_.reset();
   place_ = Place::kCold;
   stalled_ = false;
   planned_ = false;
   snapshot_wanted_ = false;
+}
+
+void Session::RefuseQuiet(const absl::Status& status, Afterwards& after) {
+  for (std::function<void(absl::Status)>& work : quiet_) {
+    after.calls.push_back([work = std::move(work), status] { work(status); });
+  }
+  quiet_.clear();
 }
 
 void Session::Quarantine(const absl::Status& status,
@@ -231,7 +201,7 @@ absl::Status Session::CheckWhole() const {
 bool Session::SnapshotDue() const {
   if (place_ != Place::kHot || leased_ || deleted_ || snapshot_wanted_ ||
       asking_ != Asking::kNo || hot_->suspended != nullptr ||
-      hot_->replay.has_value() || next_seq_ == record_.replay_seq) {
+      hot_->replay.has_value() || writes_.end().seq == record_.replay_seq) {
     return false;
   }
   const int64_t position =
@@ -239,8 +209,9 @@ bool Session::SnapshotDue() const {
   const int64_t interval = record_.snapshot_interval_tokens > 0
                                ? record_.snapshot_interval_tokens
                                : limits_.snapshot_interval_tokens;
-  return reach_.position - position >= interval ||
-         journal_bytes_ >= kSnapshotJournalBytes;
+  return (reach_.position - position >= interval ||
+          journal_bytes_ >= kSnapshotJournalBytes) &&
+         clock_->Monotonic() >= next_snapshot_;
 }
 
 bool Session::KeepsAll(uint64_t seq) const {
@@ -249,15 +220,12 @@ bool Session::KeepsAll(uint64_t seq) const {
   return last.next_seq == seq && !last.state_digest.empty();
 }
 
-void Session::AddSnapshot(StoredSnapshot snapshot,
+void Session::AddSnapshot(StoredSnapshot& snapshot,
                           absl::optional<RememberedRequest> request,
                           SessionStore::Done done) {
   SessionRecord& record = EditRecord();
-  StoreWrite write = NextWrite();
-  if (!snapshot.name.empty()) {
-    record.named[snapshot.name] = snapshot;
-    snapshot.name.clear();
-  }
+  StoreWrite write = writes_.Next(uid());
+  if (!snapshot.name.empty()) record.named[snapshot.name] = snapshot;
   const bool outdated =
       !record.ring.empty() && record.ring.back().next_seq > snapshot.next_seq;
   if (!outdated && !KeepsAll(snapshot.next_seq)) {
@@ -269,24 +237,22 @@ void Session::AddSnapshot(StoredSnapshot snapshot,
     journal_bytes_ = 0;
     record.replay_seq = snapshot.next_seq;
     record.arithmetic_level = model_->model->arithmetic_level();
-    record.ring.push_back(std::move(snapshot));
-    if (static_cast<int64_t>(record.ring.size()) > limits_.snapshots_kept) {
-      record.ring.erase(record.ring.begin(),
-                        record.ring.end() - limits_.snapshots_kept);
+    record.ring.push_back(snapshot);
+    record.ring.back().name.clear();
+    const size_t kept = record.ring.size();
+    while (static_cast<int64_t>(record.ring.size()) > limits_.snapshots_kept ||
+           (record.ring.size() > 1 && !CheckQuota(0).ok())) {
+      record.ring.erase(record.ring.begin());
+    }
+    if (record.ring.size() < kept) {
       record.start_seq.reset();
       write.drop_journal_before = record.ring.front().next_seq;
     }
   }
+  if (snapshot.name.empty()) snapshot = record.ring.back();
   write.record = record;
   write.request = std::move(request);
-  Submit(std::move(write), std::move(done));
-}
-
-absl::Status Session::WriteAndWait(StoreWrite write) {
-  return WaitFor<absl::Status>([&](SessionStore::Done done) {
-    absl::MutexLock lock(&mutex_);
-    Submit(std::move(write), std::move(done));
-  });
+  Submit(std::move(write), writes_.end(), std::move(done));
 }
 
 void Session::Update(const UpdateSessionOptions& options,
@@ -296,16 +262,16 @@ void Session::Update(const UpdateSessionOptions& options,
   {
     absl::MutexLock lock(&mutex_);
     refused = CheckAlive();
-    if (refused.ok() && options.revision.has_value() &&
-        *options.revision != record_.revision) {
-      refused =
-          WithReason(absl::AbortedError(absl::StrCat(
-                         "session ", id(), " was changed by someone else")),
-                     {.reason = "ETAG_MISMATCH", .metadata = {}});
+    if (refused.ok()) refused = CheckRevision(options.revision);
+    if (refused.ok() && options.labels.has_value()) {
+      refused = FitIndex(LabelBytes(*options.labels));
     }
     if (refused.ok()) {
       SessionRecord& record = EditRecord();
-      if (options.labels.has_value()) record.labels = *options.labels;
+      if (options.labels.has_value()) {
+        record.labels = *options.labels;
+        FitIndex(0).IgnoreError();  // it is less than with both
+      }
       if (options.ttl.has_value()) record.ttl = *options.ttl;
       if (options.snapshot_interval_tokens.has_value()) {
         record.snapshot_interval_tokens = *options.snapshot_interval_tokens;
@@ -315,7 +281,7 @@ void Session::Update(const UpdateSessionOptions& options,
       record.update_time = clock_->Now();
       const SessionInfo info = InfoLocked();
       Tell(SessionEvent::Kind::kUpdated, "", after);
-      after.idle = place_ == Place::kHot && holds_ == 0 && !InUse();
+      after.idle = Idle();
       PutRecord(Remember(options.request, info, clock_->Now()),
                 [info, done](const absl::Status& status) {
                   if (status.ok()) {
@@ -330,11 +296,38 @@ void Session::Update(const UpdateSessionOptions& options,
   if (!refused.ok()) done(refused);
 }
 
-void Session::RemoveStored(absl::optional<RememberedRequest> request,
-                           SessionStore::Done done) {
-  StoreWrite write{.uid = uid(), .remove = true};
-  write.request = std::move(request);
-  store_->Write(std::move(write), std::move(done));
+void Session::RemoveStored(
+    const DeleteOptions& options,
+    std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  absl::Status refused;
+  {
+    absl::MutexLock lock(&mutex_);
+    refused = CheckAlive();
+    if (refused.ok()) refused = CheckRevision(options.revision);
+    if (refused.ok()) {
+      StoreWrite write{.uid = uid(), .remove = true};
+      const SessionInfo info = InfoLocked();
+      write.request = Remember(options.request, info, clock_->Now());
+      Submit(std::move(write), writes_.end(),
+             [info, done](const absl::Status& status) {
+               if (status.ok()) {
+                 done(info);
+               } else {
+                 done(status);
+               }
+             });
+    }
+  }
+  if (!refused.ok()) done(refused);
+}
+
+absl::Status Session::CheckRevision(absl::optional<int64_t> revision) const {
+  if (!revision.has_value() || *revision == record_.revision) {
+    return absl::OkStatus();
+  }
+  return WithReason(absl::AbortedError(absl::StrCat(
+                        "session ", id(), " was changed by someone else")),
+                    {.reason = "ETAG_MISMATCH", .metadata = {}});
 }
 
 }  // namespace mneme

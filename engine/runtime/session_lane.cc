@@ -87,14 +87,14 @@ void Session::PopTask(Afterwards& after) {
   const bool journaled = asking_ != Asking::kNo;
   asking_ = Asking::kNo;
   record_.update_time = clock_->Now();
+  if (owed_ == task.get()) owed_ = nullptr;
   if (task->commits() && journaled && !deleted_ && !hot_->replay.has_value() &&
-      owed_ != task.get()) {
+      task->ends_in_journal()) {
     JournalSaid(task.get());
-    endings_.push_back({.seq = next_seq_ - 1, .task = std::move(task)});
+    endings_.push_back({.seq = writes_.end().seq - 1, .task = std::move(task)});
     return;
   }
-  if (owed_ == task.get()) owed_ = nullptr;
-  task->Settle(absl::OkStatus(), reach_.durable_offset);
+  task->Settle(absl::OkStatus(), writes_.durable().offset);
   after.tasks.push_back(std::move(task));
 }
 
@@ -124,7 +124,7 @@ void Session::AbandonTasks(const absl::Status& status,
   for (const std::shared_ptr<Task>& task : tasks_) {
     if (hot_ != nullptr) task->Fail(status, sink, reach_.position);
     task->SetLane(nullptr);
-    task->Settle(stored, stored.ok() ? reach_.durable_offset : 0);
+    task->Settle(stored, stored.ok() ? writes_.durable().offset : 0);
     after.tasks.push_back(task);
   }
   tasks_.clear();
@@ -138,7 +138,7 @@ void Session::AbandonSuspended(Afterwards& after) {
   Sink sink(*this);
   hot_->suspended->Fail(absl::CancelledError("it was cut off"), sink,
                         reach_.position);
-  hot_->suspended->Settle(absl::OkStatus(), reach_.durable_offset);
+  hot_->suspended->Settle(absl::OkStatus(), writes_.durable().offset);
   after.tasks.push_back(std::exchange(hot_->suspended, nullptr));
 }
 
@@ -154,7 +154,7 @@ void Session::DropAborted(Afterwards& after) {
     const std::shared_ptr<Task> task = tasks_[i];
     task->Fail(status, sink, reach_.position);
     task->SetLane(nullptr);
-    task->Settle(absl::OkStatus(), reach_.durable_offset);
+    task->Settle(absl::OkStatus(), writes_.durable().offset);
     tasks_.erase(tasks_.begin() + static_cast<int64_t>(i));
     after.tasks.push_back(task);
   }
@@ -173,7 +173,7 @@ bool Session::BeginTask(Afterwards& after) {
         static_cast<int64_t>(prompt.bytes.size()) / hot_->history.unit_bytes();
     asking_ = Asking::kJournaling;
     Journal(std::move(ask), units);
-    ask_seq_ = next_seq_ - 1;
+    ask_seq_ = writes_.end().seq - 1;
     return false;
   }
   if (asking_ == Asking::kJournaling) return false;
@@ -214,7 +214,7 @@ void Session::EndQuiet() {
 void Session::EndLease(Afterwards& after) {
   leased_ = false;
   if (!broken_.ok()) Break(std::exchange(broken_, absl::OkStatus()), after);
-  if (!InUse() && holds_ == 0) after.idle = true;
+  if (Idle()) after.idle = true;
 }
 
 Demand Session::PlanLocked(Afterwards& after) {
@@ -292,7 +292,7 @@ Demand Session::Plan() {
     }
     if (hot_ != nullptr && demand.none()) {
       if (SnapshotDue()) after.snapshot_due = snapshot_wanted_ = true;
-      if (!InUse() && holds_ == 0) after.idle = true;
+      if (Idle()) after.idle = true;
     }
   }
   Do(after);
@@ -400,6 +400,10 @@ absl::Status Session::AddTaskLocked(std::shared_ptr<Task> task, Prompt prompt,
         absl::AbortedError(absl::StrCat(
             "session ", id(), " has another request that writes it: ", busy)),
         {.reason = "SESSION_BUSY", .metadata = {{"busy", busy}}});
+  }
+  if (task->commits()) {
+    MNEME_RETURN_IF_ERROR(
+        CheckQuota(static_cast<int64_t>(prompt.bytes.size())));
   }
   copies_.erase(std::remove_if(copies_.begin(), copies_.end(),
                                [](const auto& copy) { return copy.expired(); }),

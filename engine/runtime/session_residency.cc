@@ -16,9 +16,8 @@
 namespace mneme {
 namespace {
 
-absl::Status Damaged(const std::string& what) {
-  return absl::DataLossError(what);
-}
+// After how long a snapshot is tried again that could not be stored.
+constexpr absl::Duration kSnapshotRetry = absl::Seconds(5);
 
 }  // namespace
 
@@ -69,14 +68,14 @@ void Session::Unhold() {
   {
     absl::MutexLock lock(&mutex_);
     --holds_;
-    after.idle = holds_ == 0 && place_ == Place::kHot && !InUse();
+    after.idle = Idle();
   }
   Do(after);
 }
 
 bool Session::InUse() const {
   return writer_ != nullptr || !tasks_.empty() || leased_ ||
-         readers_waiting_ > 0 || !quiet_.empty() || unstored_writes_ > 0 ||
+         readers_waiting_ > 0 || !quiet_.empty() || !writes_.idle() ||
          !endings_.empty() ||
          (hot_ != nullptr &&
           (hot_->replay.has_value() ||
@@ -95,8 +94,8 @@ void Session::AnswerWaiters(const absl::StatusOr<LoadReport>& outcome,
 
 // -- Coming ------------------------------------------------------------------
 
-absl::StatusOr<Session::Read> Session::ReadHot(
-    const SessionRecord& record) const {
+absl::StatusOr<Session::Read> Session::ReadHot(const SessionRecord& record,
+                                               uint64_t end_seq) const {
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
                          model_->model->NewState());
   auto hot = std::make_unique<Hot>(std::move(state), *model_, unit());
@@ -120,14 +119,17 @@ absl::StatusOr<Session::Read> Session::ReadHot(
       hot->kept = *std::move(restored.reply);
     }
     if (hot->history.next_offset() != base.offset) {
-      return Damaged(absl::StrCat("the snapshot at offset ", base.offset,
-                                  " is of offset ",
-                                  hot->history.next_offset()));
+      return absl::DataLossError(absl::StrCat("the snapshot at offset ",
+                                              base.offset, " is of offset ",
+                                              hot->history.next_offset()));
     }
   }
-  MNEME_ASSIGN_OR_RETURN(StoredJournal journal,
-                         ReadStoredJournal(*store_, uid(), record.replay_seq,
-                                           hot->history.next_offset()));
+  MNEME_ASSIGN_OR_RETURN(
+      StoredJournal journal,
+      ReadStoredJournal(
+          *store_, uid(),
+          {.seq = record.replay_seq, .offset = hot->history.next_offset()},
+          end_seq));
   return Read{.hot = std::move(hot), .journal = std::move(journal)};
 }
 
@@ -148,14 +150,22 @@ std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
 
 void Session::LoadFrom(ByteBudget::Reservation reservation) {
   const absl::Duration start = clock_->Monotonic();
-  const SessionRecord record = this->record();
-  absl::StatusOr<Read> read = ReadHot(record);
+  SessionRecord record;
+  uint64_t end_seq = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    record = record_;
+    end_seq = writes_.end().seq;
+  }
+  absl::StatusOr<Read> read = ReadHot(record, end_seq);
   std::string good_snapshot;
   if (absl::IsDataLoss(read.status())) good_snapshot = FindGoodSnapshot(record);
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
-    if (deleted_ || !read.ok()) {
+    if (!broken_.ok()) {
+      EndFailedLoad(broken_, after);
+    } else if (deleted_ || !read.ok()) {
       place_ = Place::kCold;
       absl::Status status = deleted_ ? CheckAlive() : read.status();
       observer_->OnLoadFailed(model_name_, absl::IsDataLoss(status) ? "damaged"
@@ -179,12 +189,8 @@ void Session::LoadFrom(ByteBudget::Reservation reservation) {
                  .start = start};
       hot_->replay->report.tier =
           replays ? StateTier::kReplayed : StateTier::kCold;
-      ++run_;
-      chained_ = false;
       stalled_ = false;
       planned_ = false;
-      next_seq_ = read->journal.next_seq;
-      durable_seq_ = next_seq_;
       journal_bytes_ = read->journal.bytes;
       CountTokens();
       // What waited when the snapshot was taken is computed first.
@@ -202,25 +208,38 @@ void Session::FailLoad(const absl::Status& status) {
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
-    place_ = Place::kCold;
-    AnswerWaiters(status, after);
+    EndFailedLoad(status, after);
   }
   Do(after);
+}
+
+void Session::EndFailedLoad(const absl::Status& status, Afterwards& after) {
+  place_ = Place::kCold;
+  if (!broken_.ok()) {
+    Break(std::exchange(broken_, absl::OkStatus()), after);
+  } else {
+    AnswerWaiters(status, after);
+  }
 }
 
 bool Session::AdvanceReplay(Afterwards& after) {
   JournalReplay& journal = hot_->replay->journal;
   const int64_t offset = hot_->history.next_offset();
   if (offset != journal.offset() || journal.done()) {
-    FinishReplay(offset == journal.offset()
-                     ? absl::OkStatus()
-                     : Damaged(absl::StrCat("replaying gave offset ", offset,
-                                            ", wanted ", journal.offset())),
-                 after);
+    FinishReplay(
+        offset == journal.offset()
+            ? absl::OkStatus()
+            : absl::DataLossError(absl::StrCat("replaying gave offset ", offset,
+                                               ", wanted ", journal.offset())),
+        after);
     return false;
   }
   stalled_ = false;
-  AbandonSuspended(after);
+  if (hot_->suspended != nullptr) {
+    // The journal goes on behind it: it was ended there.
+    ResumeSuspended(/*cancel=*/true, after);
+    return true;
+  }
   absl::StatusOr<JournalReplay::Event> event = journal.Next();
   if (!event.ok()) {
     FinishReplay(event.status(), after);
@@ -248,11 +267,9 @@ bool Session::AdvanceReplay(Afterwards& after) {
 void Session::FinishReplay(const absl::Status& status, Afterwards& after) {
   Replay& replay = *hot_->replay;
   if (!status.ok()) {
-    tasks_.clear();
-    owed_ = nullptr;
-    asking_ = Asking::kNo;
-    hot_.reset();
-    place_ = Place::kCold;
+    AbandonTasks(status, status, after);
+    RefuseQuiet(status, after);
+    DropHot(after);
     if (absl::IsDataLoss(status)) {
       Quarantine(status,
                  record_.ring.empty() ? "" : SnapshotName(record_.ring.back()),
@@ -265,9 +282,6 @@ void Session::FinishReplay(const absl::Status& status, Afterwards& after) {
   CountTokens();
   report.replayed_tokens = reach_.position - replay.position;
   report.load_time = clock_->Monotonic() - replay.start;
-  const int64_t offset = hot_->history.next_offset();
-  reach_.durable_offset = offset;
-  reach_.journaled_offset = offset;
   hot_->replay.reset();
   place_ = Place::kHot;
   if (record_.arithmetic_level.empty()) {
@@ -321,9 +335,10 @@ Session::Encoded Session::EncodeBeside() const {
   if (!hot_->kept.request_id.empty() && hot_->kept.reply->finished()) {
     EncodeKeptReply(hot_->kept, encoded.reply);
   }
+  encoded.run = run_;
   encoded.whole = hot_->input.idle() && (settled() || stalled_);
   if (encoded.whole) encoded.pending = std::string(hot_->input.bytes());
-  encoded.snapshot = {.next_seq = next_seq_,
+  encoded.snapshot = {.next_seq = writes_.end().seq,
                       .offset = hot_->history.next_offset(),
                       .position = reach_.position,
                       .pending_tokens = reach_.tail_tokens,
@@ -335,23 +350,20 @@ Session::Encoded Session::EncodeBeside() const {
 }
 
 std::string Session::EncodeAll(Encoded& encoded) const {
-  std::string state;
-  hot_->state->Encode(state);
   if (encoded.whole) {
     encoded.snapshot.state_digest =
         hot_->state->Digest(model_->model->fingerprint(), encoded.pending);
   }
-  const SessionSnapshot snapshot{
-      .header = {.model_fingerprint = model_->model->fingerprint(),
-                 .arithmetic_level = model_->model->arithmetic_level(),
-                 .unit = unit(),
-                 .offset = encoded.snapshot.offset,
-                 .position = encoded.snapshot.position},
-      .history = encoded.history,
-      .input = encoded.input,
-      .reply = encoded.reply,
-      .state = state};
-  std::string contents = EncodeSnapshot(snapshot);
+  std::string contents = EncodeSnapshot(
+      {.header = {.model_fingerprint = model_->model->fingerprint(),
+                  .arithmetic_level = model_->model->arithmetic_level(),
+                  .unit = unit(),
+                  .offset = encoded.snapshot.offset,
+                  .position = encoded.snapshot.position},
+       .history = encoded.history,
+       .input = encoded.input,
+       .reply = encoded.reply},
+      *hot_->state);
   encoded.snapshot.stored_bytes = static_cast<int64_t>(contents.size());
   return contents;
 }
@@ -368,7 +380,8 @@ bool Session::TryLeave() {
     place_ = Place::kLeaving;
     leased_ = true;
     // One that was cut off is replayed again instead.
-    stores = hot_->suspended == nullptr && next_seq_ != record_.replay_seq;
+    stores =
+        hot_->suspended == nullptr && writes_.end().seq != record_.replay_seq;
     if (stores) encoded = EncodeBeside();
   }
   const absl::Time start = clock_->Now();
@@ -389,7 +402,7 @@ bool Session::TryLeave() {
         after.idle = false;
         after.wake = true;
       } else {
-        DropHot();
+        DropHot(after);
         left = true;
         Tell(SessionEvent::Kind::kEvicted, "", after);
         observer_->OnSessionEvicted(model_name_, clock_->Now() - start);
@@ -401,45 +414,52 @@ bool Session::TryLeave() {
   return left;
 }
 
-void Session::DropHot() {
-  reach_.absorbed_offset = AbsorbedOffset();
-  reach_.next_offset = NextOffset();
-  reach_.pending_bytes = hot_->input.idle() ? hot_->input.size() : 0;
-  hot_.reset();
-  place_ = Place::kCold;
-  ++run_;
-  chained_ = false;
-}
-
 absl::Status Session::StoreEncoded(const std::string& contents,
                                    Encoded& encoded, const std::string& name,
                                    const Remembering& remember) {
-  MNEME_RETURN_IF_ERROR(CheckQuota(contents.size(), !name.empty()));
-  MNEME_ASSIGN_OR_RETURN(encoded.snapshot.blob, store_->WriteBlob(contents));
-  encoded.snapshot.name = name;
-  return WaitFor<absl::Status>([&](SessionStore::Done done) {
+  if (!name.empty()) {
     absl::MutexLock lock(&mutex_);
-    AddSnapshot(
-        encoded.snapshot,
-        remember == nullptr ? absl::nullopt : remember(encoded.snapshot),
-        std::move(done));
-  });
+    MNEME_RETURN_IF_ERROR(CheckQuota(static_cast<int64_t>(contents.size())));
+  }
+  MNEME_ASSIGN_OR_RETURN(const uint64_t blob, store_->WriteBlob(contents));
+  encoded.snapshot.blob = blob;
+  encoded.snapshot.name = name;
+  const absl::Status stored =
+      WaitFor<absl::Status>([&](SessionStore::Done done) {
+        absl::Status outdated;
+        {
+          absl::MutexLock lock(&mutex_);
+          outdated = CheckAlive();
+          if (outdated.ok() && encoded.run != run_) {
+            outdated = absl::AbortedError(
+                absl::StrCat("session ", id(), " was taken back meanwhile"));
+          }
+          if (outdated.ok()) {
+            AddSnapshot(encoded.snapshot,
+                        remember == nullptr ? absl::nullopt
+                                            : remember(encoded.snapshot),
+                        std::move(done));
+            return;
+          }
+        }
+        done(outdated);
+      });
+  store_->DropBlob(blob);  // unless the record has it now
+  return stored;
 }
 
 void Session::StoreSnapshot() {
   Encoded encoded;
-  uint64_t run = 0;
   bool busy = false;
   {
     absl::MutexLock lock(&mutex_);
     if (!AwaitReadable() || asking_ != Asking::kNo ||
-        hot_->suspended != nullptr || next_seq_ == record_.replay_seq) {
+        hot_->suspended != nullptr || writes_.end().seq == record_.replay_seq) {
       snapshot_wanted_ = false;
       busy = true;
     } else {
       leased_ = true;
       encoded = EncodeBeside();
-      run = run_;
     }
   }
   if (busy) {
@@ -448,36 +468,20 @@ void Session::StoreSnapshot() {
   }
   const std::string contents = EncodeAll(encoded);
   EndQuiet();  // it may go on while this is written
-  const absl::StatusOr<uint64_t> blob = store_->WriteBlob(contents);
-  absl::Status stored = blob.status();
-  if (blob.ok()) {
-    encoded.snapshot.blob = *blob;
-    bool outdated = false;
-    stored = WaitFor<absl::Status>([&](SessionStore::Done done) {
-      {
-        absl::MutexLock lock(&mutex_);
-        outdated = deleted_ || run != run_ || place_ != Place::kHot;
-        if (!outdated) {
-          AddSnapshot(encoded.snapshot, absl::nullopt, std::move(done));
-          return;
-        }
-      }
-      done(absl::OkStatus());
-    });
-    if (outdated) store_->DropBlob(*blob);
-  }
-  if (!stored.ok()) {
-    LogWarning("session ", id(), ": no snapshot: ", stored.ToString());
-  } else {
+  const absl::Status stored = StoreEncoded(contents, encoded, /*name=*/"", {});
+  if (stored.ok()) {
     observer_->OnSnapshot(model_name_, encoded.snapshot.position);
+  } else {
+    LogWarning("session ", id(), ": no snapshot: ", stored.ToString());
   }
   Afterwards after;
   {
     absl::MutexLock lock(&mutex_);
     snapshot_wanted_ = false;
+    if (!stored.ok()) next_snapshot_ = clock_->Monotonic() + kSnapshotRetry;
     after.wake = hot_ != nullptr;
     // It could not leave meanwhile.
-    after.idle = place_ == Place::kHot && holds_ == 0 && !InUse();
+    after.idle = Idle();
   }
   Do(after);
 }

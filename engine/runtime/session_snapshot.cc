@@ -83,48 +83,32 @@ absl::StatusOr<SnapshotHeader> DecodeHeader(std::string_view in) {
   return header;
 }
 
-SnapshotHeader HeaderOf(const SnapshotSource& source) {
-  return {.model_fingerprint = source.model.model->fingerprint(),
-          .arithmetic_level = source.model.model->arithmetic_level(),
-          .unit = source.history.unit(),
-          .offset = source.history.next_offset(),
-          .position = source.state.position()};
+void EncodeBeside(const SessionSnapshot& snapshot, std::string& out) {
+  WriteFormatHead(kLetters, kVersion, out);
+  WriteSection(Section::kHeader, out,
+               [&] { EncodeHeader(snapshot.header, out); });
+  WriteSection(Section::kHistory, out, [&] { out += snapshot.history; });
+  WriteSection(Section::kInput, out, [&] { out += snapshot.input; });
+  WriteSection(Section::kReply, out, [&] { out += snapshot.reply; });
 }
 
 }  // namespace
 
-std::string EncodeSnapshot(const SnapshotSource& source) {
+std::string EncodeSnapshot(const SessionSnapshot& snapshot) {
   std::string out;
-  // What the sections hold beside the state.
-  constexpr int64_t kRest = (16 << 10) + History::kKeptBytes +
-                            Reply::kMaxBytes + InputQueue::kMaxPendingBytes;
-  out.reserve(source.state.EncodedBytes() + kRest);
-  WriteFormatHead(kLetters, kVersion, out);
-  WriteSection(Section::kHeader, out,
-               [&] { EncodeHeader(HeaderOf(source), out); });
-  WriteSection(Section::kHistory, out, [&] { source.history.Encode(out); });
-  WriteSection(Section::kInput, out, [&] { source.input.Encode(out); });
-  WriteSection(Section::kReply, out, [&] {
-    if (source.reply != nullptr) EncodeKeptReply(*source.reply, out);
-  });
-  WriteSection(Section::kState, out, [&] { source.state.Encode(out); });
+  EncodeBeside(snapshot, out);
+  WriteSection(Section::kState, out, [&] { out += snapshot.state; });
   return out;
 }
 
-std::string EncodeSnapshot(const SessionSnapshot& snapshot) {
+std::string EncodeSnapshot(const SessionSnapshot& beside,
+                           const SessionState& state) {
+  constexpr int64_t kHeads = 16 << 10;
   std::string out;
-  WriteFormatHead(kLetters, kVersion, out);
-  WriteSection(Section::kHeader, out,
-               [&] { EncodeHeader(snapshot.header, out); });
-  const std::pair<Section, std::string_view> pieces[] = {
-      {Section::kHistory, snapshot.history},
-      {Section::kInput, snapshot.input},
-      {Section::kReply, snapshot.reply},
-      {Section::kState, snapshot.state}};
-  for (const auto& [section, piece] : pieces) {
-    const std::string_view contents = piece;
-    WriteSection(section, out, [&] { out += contents; });
-  }
+  out.reserve(beside.history.size() + beside.input.size() +
+              beside.reply.size() + state.EncodedBytes() + kHeads);
+  EncodeBeside(beside, out);
+  WriteSection(Section::kState, out, [&] { state.Encode(out); });
   return out;
 }
 

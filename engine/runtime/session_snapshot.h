@@ -43,21 +43,13 @@ struct SessionSnapshot {
   std::string_view state;    // SessionState
 };
 
-// What a session consists of.
-struct SnapshotSource {
-  const ServedModel& model;
-  const History& history;
-  const InputQueue& input;
-  const KeptReply* reply = nullptr;  // null, or finished
-  const SessionState& state;
-};
-
-// The snapshot of `source`: one pass over it, one allocation. No unit of the
-// state is open.
-std::string EncodeSnapshot(const SnapshotSource& source);
-
-// The same of pieces that are encoded already.
+// The bytes of a snapshot.
 std::string EncodeSnapshot(const SessionSnapshot& snapshot);
+
+// The same of `state`, of which no unit is open, instead of the piece of that
+// name: in one allocation.
+std::string EncodeSnapshot(const SessionSnapshot& beside,
+                           const SessionState& state);
 
 // The pieces of `bytes`, checksums compared, contents not looked into.
 // DATA_LOSS if one is wrong; FAILED_PRECONDITION (STATE_INCOMPATIBLE) for a

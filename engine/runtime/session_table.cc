@@ -120,8 +120,21 @@ int64_t SessionTable::CountOf(const ServedModel& model) const {
 
 void SessionTable::ExpireAt(const std::shared_ptr<Session>& session,
                             absl::Time time) {
-  if (time == absl::InfiniteFuture()) return;
   absl::MutexLock lock(&mutex_);
+  ExpireAtLocked(session, time);
+}
+
+void SessionTable::ExpireAtLocked(const std::shared_ptr<Session>& session,
+                                  absl::Time time) {
+  // An earlier look finds out when the next one is due.
+  if (time >= session->next_look) return;
+  const auto [first, last] = expiries_.equal_range(session->next_look);
+  for (auto entry = first; entry != last; ++entry) {
+    if (entry->second.lock() != session) continue;
+    expiries_.erase(entry);
+    break;
+  }
+  session->next_look = time;
   expiries_.emplace(time, session);
 }
 
@@ -133,6 +146,7 @@ std::vector<std::shared_ptr<Session>> SessionTable::TakeExpired(
     const std::shared_ptr<Session> session = expiries_.begin()->second.lock();
     expiries_.erase(expiries_.begin());
     if (session == nullptr) continue;
+    session->next_look = absl::InfiniteFuture();
     const auto it = sessions_.find(session->id());
     if (it == sessions_.end() || it->second != session) continue;
     const absl::Time next = session->ExpireIfDue(now);
@@ -142,8 +156,8 @@ std::vector<std::shared_ptr<Session>> SessionTable::TakeExpired(
         tombstones_.push_back(session->id());
       }
       taken.push_back(session);
-    } else if (next != absl::InfiniteFuture()) {
-      expiries_.emplace(next, session);
+    } else {
+      ExpireAtLocked(session, next);
     }
   }
   while (tombstones_.size() > kMaxTombstones) {

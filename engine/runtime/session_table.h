@@ -66,18 +66,20 @@ class SessionTable {
   std::vector<std::shared_ptr<Session>> TakeExpired(absl::Time now);
 
  private:
+  void ExpireAtLocked(const std::shared_ptr<Session>& session, absl::Time time)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveLocked(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);
-  // Of the models that were added and not retired.
-  // By Session::model_key; and of those that were found in a store.
+  // By Session::model_key, of loaded models and of others.
   std::map<std::string, int64_t> counts_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> models_ ABSL_GUARDED_BY(mutex_);  // loaded
-  // When to look at which. A session that was used since gets a later entry
-  // when its time has come.
+  // Those that were added and not retired.
+  std::set<std::string> models_ ABSL_GUARDED_BY(mutex_);
+  // When to look at which: one entry each, under Session::next_look. A session
+  // that was used since gets a later one when its time has come.
   std::multimap<absl::Time, std::weak_ptr<Session>> expiries_
       ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Time> expired_ ABSL_GUARDED_BY(mutex_);

@@ -67,10 +67,10 @@ absl::StatusOr<std::shared_ptr<SessionWriter>> Session::OpenWriter(
     if (options.hold != nullptr) opened.load = options.hold->report();
     opened.durability =
         store_->durable() ? Durability::kSynced : Durability::kNone;
-    if (store_->durable()) opened.durable_offset = reach_.durable_offset;
+    if (store_->durable()) opened.durable_offset = writes_.durable().offset;
     const bool at_hand = store_->durable()
-                             ? reach_.durable_offset == opened.next_offset
-                             : hot_->input.idle();
+                             ? writes_.durable().offset == opened.next_offset
+                             : opened.absorbed_offset == opened.next_offset;
     if (at_hand) opened.history_digest = hot_->history.Digest();
   }
   Do(after);
@@ -101,8 +101,8 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
 
 bool Session::HasRoomFor(int64_t bytes) const {
   const InputQueue& input = hot_->input;
-  const int64_t held = std::max(input.held_bytes(), unstored_bytes_);
-  const bool pending = unstored_bytes_ == 0 && input.idle() &&
+  const int64_t held = std::max(input.held_bytes(), writes_.bytes());
+  const bool pending = writes_.bytes() == 0 && input.idle() &&
                        input.held_bytes() <= InputQueue::kMaxPendingBytes;
   return tasks_.empty() && quiet_.empty() &&
          (pending || held + bytes <= kMaxInflightBytes);
@@ -243,6 +243,10 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
         absl::StrCat("segment at offset ", segment.offset), reach_.position);
     if (!status.ok()) return rejected(SegmentResult::kRejected, status);
   }
+  if (absl::Status status = CheckQuota(static_cast<int64_t>(added.size()));
+      !status.ok()) {
+    return rejected(SegmentResult::kRejected, std::move(status));
+  }
   InputRecord input{.role = segment.role,
                     .end_of_turn = segment.end_of_turn,
                     .bytes = std::string(added)};
@@ -265,10 +269,11 @@ absl::Status Session::WriterStatus(const SessionWriter& writer) const {
 AppendProgress Session::Progress(const SessionWriter& writer) const {
   absl::MutexLock lock(&mutex_);
   return {.absorbed_offset = AbsorbedOffset(),
-          .durable_offset = store_->durable() ? reach_.durable_offset : 0,
+          .durable_offset = store_->durable() ? writes_.durable().offset : 0,
           .position = reach_.position,
           .tokens = reach_.position - writer.position_at_open,
-          .idle = hot_ == nullptr || hot_->input.idle()};
+          .idle = hot_ == nullptr ||
+                  (hot_->input.idle() && AbsorbedOffset() == NextOffset())};
 }
 
 }  // namespace mneme

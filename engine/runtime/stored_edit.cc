@@ -49,37 +49,32 @@ absl::Status CheckKept(const SessionRecord& record, int64_t next_offset,
   return absl::OkStatus();
 }
 
-StoredEdit::StoredEdit(SessionRecord record, uint64_t end_seq,
-                       int64_t next_offset)
-    : record_(std::move(record)), end_seq_(end_seq), next_offset_(next_offset) {
-  write_.uid = record_.uid;
-}
-
-void StoredEdit::DropJournal() {
-  record_.replay_seq = end_seq_;
+void StoredEdit::DropJournal(int64_t offset) {
+  record_.replay_seq = had_.seq;
   record_.start_seq.reset();
-  write_.drop_journal_before = end_seq_;
-  write_.drop_journal_from = end_seq_;
+  drop_journal_from_ = had_.seq;
+  drop_journal_before_ = had_.seq;
+  has_ = {.seq = had_.seq, .offset = offset};
 }
 
 void StoredEdit::Empty() {
   record_.ring.clear();
-  DropJournal();
-  record_.start_seq = end_seq_;
+  DropJournal(/*offset=*/0);
+  record_.start_seq = had_.seq;
 }
 
 absl::Status StoredEdit::TakeBack(const std::string& snapshot) {
   MNEME_ASSIGN_OR_RETURN(StoredSnapshot target,
                          FindSnapshot(record_, snapshot));
   target.name.clear();
-  target.next_seq = end_seq_;
+  target.next_seq = had_.seq;
+  DropJournal(target.offset);
   record_.ring = {std::move(target)};
-  DropJournal();
   return absl::OkStatus();
 }
 
 absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
-  MNEME_RETURN_IF_ERROR(CheckKept(record_, next_offset_, offset));
+  MNEME_RETURN_IF_ERROR(CheckKept(record_, had_.offset, offset));
   if (offset == 0) {
     Empty();
     return absl::OkStatus();
@@ -90,7 +85,7 @@ absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
   const auto behind = [&](const StoredSnapshot& snapshot) {
     const bool needed = ring.size() == 1 && !record_.start_seq.has_value();
     return snapshot.offset > offset ||
-           (snapshot.offset == offset && offset < next_offset_ && !needed);
+           (snapshot.offset == offset && offset < had_.offset && !needed);
   };
   if (!ring.empty()) {
     while (!ring.empty() && behind(ring.back())) ring.pop_back();
@@ -98,32 +93,45 @@ absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
         ring.empty() ? *record_.start_seq : ring.back().next_seq;
   }
   const uint64_t seq = record_.replay_seq;
+  const SessionWrites::Place begin{
+      .seq = seq, .offset = ring.empty() ? 0 : ring.back().offset};
   MNEME_ASSIGN_OR_RETURN(
       const StoredJournal had,
-      ReadStoredJournal(store, record_.uid, seq,
-                        ring.empty() ? 0 : ring.back().offset));
+      ReadStoredJournal(store, record_.uid, begin, had_.seq));
   // At its end nothing is cut, but an answer that runs ends.
   MNEME_ASSIGN_OR_RETURN(
       const std::vector<JournalRecord> kept,
       CutJournal(
           had.records,
           record_.counts_tokens ? SessionUnit::kTokens : SessionUnit::kText,
-          offset == next_offset_ ? std::numeric_limits<int64_t>::max()
-                                 : offset));
+          offset == had_.offset ? std::numeric_limits<int64_t>::max()
+                                : offset));
   const auto first_other = std::mismatch(kept.begin(), kept.end(),
                                          had.records.begin(), had.records.end())
                                .first;
-  auto next_seq = seq + static_cast<uint64_t>(first_other - kept.begin());
-  write_.drop_journal_from = next_seq;
+  has_ = {.seq = seq + kept.size(),
+          .offset = kept.empty() ? begin.offset : kept.back().end_offset};
+  drop_journal_from_ = seq + static_cast<uint64_t>(first_other - kept.begin());
+  uint64_t next_seq = drop_journal_from_;
   for (auto record = first_other; record != kept.end(); ++record) {
-    write_.append.push_back(
+    append_.push_back(
         {.seq = next_seq++, .payload = EncodeJournalRecord(*record)});
   }
-  if (!kept.empty()) {
-    journal_ = JournalEnd{.next_seq = next_seq,
-                          .last = EncodeJournalRecord(kept.back())};
-  }
   return absl::OkStatus();
+}
+
+void StoredEdit::Apply(SessionRecord& record) const {
+  record.ring = record_.ring;
+  record.replay_seq = record_.replay_seq;
+  record.start_seq = record_.start_seq;
+  record.quarantine.clear();
+  record.good_snapshot.clear();
+}
+
+void StoredEdit::Apply(StoreWrite& write) const {
+  write.drop_journal_from = drop_journal_from_;
+  write.drop_journal_before = drop_journal_before_;
+  write.append = append_;
 }
 
 }  // namespace mneme

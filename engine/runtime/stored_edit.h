@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "engine/runtime/session_writes.h"
 #include "engine/runtime/types.h"
 #include "engine/store/session_store.h"
 
@@ -31,8 +34,9 @@ absl::Status CheckKept(const SessionRecord& record, int64_t next_offset,
 // have.
 class StoredEdit {
  public:
-  // `end_seq`: behind its journal; `next_offset`: behind its history.
-  StoredEdit(SessionRecord record, uint64_t end_seq, int64_t next_offset);
+  // `end`: of its journal, and so of its history.
+  StoredEdit(SessionRecord record, const SessionWrites::Place& end)
+      : record_(std::move(record)), had_(end), has_(end) {}
 
   // As if it had just been made.
   void Empty();
@@ -42,20 +46,24 @@ class StoredEdit {
   // too if a token goes across the offset; DATA_LOSS. Blocks.
   absl::Status CutAt(int64_t offset, const SessionStore& store);
 
-  SessionRecord& record() { return record_; }
-  // With everything but the record and the request.
-  StoreWrite& write() { return write_; }
-  // What the journal ends with afterwards; none: it is empty.
-  const absl::optional<JournalEnd>& journal() const { return journal_; }
+  // Changes what it has to in the session's record, which may have been changed
+  // otherwise since; what was quarantined is whole again.
+  void Apply(SessionRecord& record) const;
+  // Changes what it has to of the journal, in a write that does nothing else.
+  void Apply(StoreWrite& write) const;
+  // Where the journal ends then.
+  const SessionWrites::Place& end() const { return has_; }
 
  private:
-  void DropJournal();
+  // The journal is empty, and the history at `offset`.
+  void DropJournal(int64_t offset);
 
   SessionRecord record_;
-  const uint64_t end_seq_;
-  const int64_t next_offset_;
-  StoreWrite write_;
-  absl::optional<JournalEnd> journal_;
+  const SessionWrites::Place had_;
+  SessionWrites::Place has_;
+  uint64_t drop_journal_from_ = 0;
+  absl::optional<uint64_t> drop_journal_before_;
+  std::vector<JournalEntry> append_;
 };
 
 }  // namespace mneme

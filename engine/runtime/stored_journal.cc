@@ -9,30 +9,35 @@
 
 namespace mneme {
 
-absl::StatusOr<StoredJournal> ReadStoredJournal(const SessionStore& store,
-                                                const std::string& uid,
-                                                uint64_t seq, int64_t offset) {
-  StoredJournal journal{.next_seq = seq};
+absl::StatusOr<StoredJournal> ReadStoredJournal(
+    const SessionStore& store, const std::string& uid,
+    const SessionWrites::Place& begin, uint64_t end_seq) {
+  StoredJournal journal;
+  SessionWrites::Place at = begin;
   absl::Status wrong;
-  MNEME_RETURN_IF_ERROR(
-      store.ReadJournal(uid, seq, [&](uint64_t at, std::string_view payload) {
-        absl::StatusOr<JournalRecord> read = DecodeJournalRecord(payload);
-        if (!read.ok()) {
-          wrong = absl::DataLossError(
-              absl::StrCat("journal record ", at, ": ",
-                           std::string(read.status().message())));
-        } else if (read->offset != offset) {
-          wrong = absl::DataLossError(
-              absl::StrCat("journal record ", at, " begins at offset ",
-                           read->offset, ", wanted ", offset));
-        } else {
-          offset = read->end_offset;
-          journal.bytes += static_cast<int64_t>(payload.size());
-          journal.next_seq = at + 1;
-          journal.records.push_back(*std::move(read));
-        }
-        return wrong.ok();
-      }));
+  const auto read = [&](uint64_t seq, std::string_view payload) {
+    if (seq >= end_seq) return false;
+    absl::StatusOr<JournalRecord> record = DecodeJournalRecord(payload);
+    if (!record.ok()) {
+      wrong = absl::DataLossError(
+          absl::StrCat("journal record ", seq, ": ",
+                       std::string(record.status().message())));
+    } else if (record->offset != at.offset) {
+      wrong = absl::DataLossError(
+          absl::StrCat("journal record ", seq, " begins at offset ",
+                       record->offset, ", wanted ", at.offset));
+    } else {
+      at = {.seq = seq + 1, .offset = record->end_offset};
+      journal.bytes += static_cast<int64_t>(payload.size());
+      journal.records.push_back(*std::move(record));
+    }
+    return wrong.ok();
+  };
+  MNEME_RETURN_IF_ERROR(store.ReadJournal(uid, begin.seq, read));
+  if (wrong.ok() && at.seq < end_seq) {
+    wrong = absl::DataLossError(
+        absl::StrCat("journal record ", at.seq, " is missing"));
+  }
   MNEME_RETURN_IF_ERROR(wrong);
   return journal;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/runtime/session_writes.h"
 #include "engine/runtime/task.h"
 #include "engine/store/journal_record.h"
 #include "engine/store/session_store.h"
@@ -19,14 +20,13 @@ namespace mneme {
 // What the journal of a session says from a snapshot on.
 struct StoredJournal {
   std::vector<JournalRecord> records;
-  uint64_t next_seq = 0;  // behind them
-  int64_t bytes = 0;      // that they take
+  int64_t bytes = 0;  // that they take in the store
 };
-// From record `seq` on, which begins at `offset` of the history. DATA_LOSS if a
-// record is damaged, or does not begin where the one before it ends. Blocks.
-absl::StatusOr<StoredJournal> ReadStoredJournal(const SessionStore& store,
-                                                const std::string& uid,
-                                                uint64_t seq, int64_t offset);
+// From `begin` to record `end_seq`, which is not read. DATA_LOSS if a record is
+// damaged or missing, or does not begin where the one before it ends. Blocks.
+absl::StatusOr<StoredJournal> ReadStoredJournal(
+    const SessionStore& store, const std::string& uid,
+    const SessionWrites::Place& begin, uint64_t end_seq);
 
 // A journal, one event after the other.
 class JournalReplay {

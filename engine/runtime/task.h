@@ -116,6 +116,8 @@ class Task {
   // Whether it goes on though no stream waits for it.
   virtual bool unattended() const { return false; }
 
+  // Whether the journal is told of its end.
+  virtual bool ends_in_journal() const { return true; }
   // Of one that commits and is done: how it came to its end; and then, once
   // what it made history is stored up to `durable_offset`, or could not be:
   // only now its stream is told.

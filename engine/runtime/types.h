@@ -120,8 +120,10 @@ struct ModelInfo {
   int64_t weight_bytes = 0;   // of memory held
   int64_t state_bytes = 0;    // of one session's state, whatever it was fed
   int64_t scratch_bytes = 0;  // of the workspace of a pass
-  int64_t stream_bytes = 0;   // most that an open stream adds
-  int64_t index_bytes = 0;    // of a session beside its state
+  // Most that states take on their way to the store and from it.
+  int64_t transfer_bytes = 0;
+  int64_t stream_bytes = 0;  // most that an open stream adds
+  int64_t index_bytes = 0;   // of a session beside its state
   int64_t block_tokens = 0;
   int64_t segment_tokens = 0;  // the mixers' own granularity; 0: none
   int64_t token_limit = 0;     // of a session; 0: none
@@ -207,7 +209,8 @@ struct ResetOptions {
 
 struct DeleteOptions {
   std::string session;
-  std::string uid;  // if set, has to match
+  std::string uid;                   // if set, has to match
+  absl::optional<int64_t> revision;  // likewise
   RequestTag<SessionInfo> request;
 };
 

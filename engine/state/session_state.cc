@@ -14,15 +14,19 @@ namespace mneme {
 
 SessionState::SessionState(std::shared_ptr<const StateLayout> layout)
     : layout_(std::move(layout)),
-      memory_(layout_->total_floats() * 4),
+      memory_(AlignedBuffer::Zeroed(layout_->total_floats() * 4)),
       cursors_(layout_->part_count()),
       recent_(kRecentTokens) {
   tail_.reserve(layout_->spec().block_tokens);
-  if (memory_) Clear();
+  Begin();
 }
 
 void SessionState::Clear() {
   std::memset(memory_.data(), 0, layout_->total_floats() * 4);
+  Begin();
+}
+
+void SessionState::Begin() {
   tail_.clear();
   computed_tokens_ = 0;
   stepped_ = false;

@@ -163,6 +163,9 @@ class SessionState {
 
   explicit SessionState(std::shared_ptr<const StateLayout> layout);
 
+  // What Clear does, where the memory is zero already.
+  void Begin();
+
   // Rows of a part that are encoded: those that are committed.
   int64_t UsedRows(int64_t part) const;
   // Bytes that are encoded before the parts' rows.

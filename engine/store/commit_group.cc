@@ -60,11 +60,15 @@ absl::Status CommitGroup::Add(const StoreWrite& write) {
       MNEME_RETURN_IF_ERROR(Remove(uid, batch));
     } else {
       absl::optional<SessionEnds> found = FindSession(uid);
-      if (!found.has_value() && !write.record.has_value()) {
+      if (!found.has_value() && !write.create) {
         return absl::NotFoundError(
             absl::StrCat("session ", write.uid, " is not in the store"));
       }
       SessionEnds ends = found.value_or(SessionEnds());
+      if (!found.has_value() && !write.record.has_value()) {
+        return absl::InternalError(absl::StrCat(
+            "session ", write.uid, ": it is created without a record"));
+      }
       if (!found.has_value()) {
         // Its journal begins with what comes first.
         ends.next_seq =
@@ -142,6 +146,8 @@ absl::Status CommitGroup::ChangeJournal(const std::string& uid,
   }
   if (write.record.has_value()) {
     ends.replay_seq = write.record->replay_seq;
+    // What is missing of its journal is missing for good.
+    if (ends.damaged) ends.next_seq = std::max(ends.next_seq, ends.replay_seq);
     ends.damaged = false;
     // A journal of which nothing is left begins anew where the record says.
     if (emptied && write.append.empty()) ends.next_seq = ends.replay_seq;

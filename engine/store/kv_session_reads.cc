@@ -80,17 +80,23 @@ absl::StatusOr<FoundSession> KvSessionStore::ReadSession(
   const absl::optional<SessionEnds> ends = index_.Find(uid);
   if (!ends.has_value()) return found;
   if (ends->damaged) {
-    return absl::DataLossError("the end of its journal is missing");
+    found.damage = "the end of its journal is missing";
+    return found;
   }
   if (!ends->active()) return found;
   const uint64_t last = ends->next_seq - 1;
-  MNEME_ASSIGN_OR_RETURN(absl::optional<std::string> entry,
-                         GetSealed(*kv_, kJournal, JournalKey(uid, last)));
-  if (!entry.has_value()) {
-    return absl::DataLossError(
-        absl::StrCat("journal record ", last, " is missing"));
+  absl::StatusOr<absl::optional<std::string>> entry =
+      GetSealed(*kv_, kJournal, JournalKey(uid, last));
+  if (absl::IsDataLoss(entry.status())) {
+    found.damage = std::string(entry.status().message());
+    return found;
   }
-  found.journal = JournalEnd{ends->next_seq, *std::move(entry)};
+  MNEME_RETURN_IF_ERROR(entry.status());
+  if (!entry->has_value()) {
+    found.damage = absl::StrCat("journal record ", last, " is missing");
+    return found;
+  }
+  found.journal = JournalEnd{ends->next_seq, **std::move(entry)};
   return found;
 }
 
@@ -142,6 +148,9 @@ absl::Status KvSessionStore::VerifySession(const std::string& uid) const {
   };
   const absl::StatusOr<FoundSession> session = ReadSession(bytes, *value);
   if (!note(session.status())) return session.status();
+  if (session.ok() && !session->damage.empty()) {
+    faults.insert(session->damage);
+  }
   if (session.ok()) {
     // The journal reaches back to the oldest automatic snapshot at least.
     uint64_t seq = session->record.replay_seq;

@@ -91,6 +91,10 @@ absl::Status KvSessionStore::Load() {
     PutSealed(kMeta, kFormatKey, EncodeNumber(kFormatVersion), batch);
     MNEME_RETURN_IF_ERROR(kv_->Write(batch, /*sync=*/true));
   }
+  const absl::StatusOr<absl::optional<std::string>> forgets =
+      GetSealed(*kv_, kMeta, kForgetKey);
+  // One that is damaged says as much as a whole one.
+  must_forget_ = !forgets.ok() || forgets->has_value();
   MNEME_RETURN_IF_ERROR(index_.Load(*kv_));
   MNEME_RETURN_IF_ERROR(requests_.Load(*kv_));
   return DropOrphans();
@@ -154,6 +158,14 @@ void KvSessionStore::Write(StoreWrite write, Done done) {
                     .result = {}});
 }
 
+void KvSessionStore::AwaitWrites() {
+  const absl::MutexLock lock(&mutex_);
+  const auto none = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return waiting_bytes_ == 0;
+  };
+  mutex_.Await(absl::Condition(&none));
+}
+
 // Writes that only remove are not mixed with others, which may be refused for
 // lack of room.
 std::vector<KvSessionStore::Queued> KvSessionStore::TakeGroup() {
@@ -200,6 +212,7 @@ void KvSessionStore::Commit(std::vector<Queued>& group) {
   CommitGroup changes(kv_.get(), &index_, &requests_);
   bool any = false;
   bool drops = false;
+  bool forgets = false;
   for (Queued& queued : group) {
     queued.result = Admit(queued.write);
     if (queued.result.ok()) queued.result = changes.Add(queued.write);
@@ -209,9 +222,14 @@ void KvSessionStore::Commit(std::vector<Queued>& group) {
     }
     any = true;
     drops = drops || Drops(queued.write) || queued.write.record.has_value();
+    forgets = forgets || queued.write.remove || queued.write.forgets;
   }
   if (!any) return;
-  const absl::Status written = kv_->Write(changes.Finish(), /*sync=*/true);
+  KvStore::Batch batch = changes.Finish();
+  const bool marks = forgets && !must_forget_.exchange(true);
+  if (marks) PutSealed(kMeta, kForgetKey, "", batch);
+  const absl::Status written = kv_->Write(batch, /*sync=*/true);
+  if (marks && !written.ok()) must_forget_ = false;
   writable_ = written.ok();
   if (written.ok()) {
     changes.Apply();
@@ -302,7 +320,18 @@ void KvSessionStore::DropBlob(uint64_t blob) {
 
 absl::Status KvSessionStore::Compact() {
   dropped_ = false;
-  return kv_->Compact();
+  if (!must_forget_.exchange(false)) return kv_->Compact();
+  // What is deleted meanwhile sets the mark again, behind this.
+  KvStore::Batch unmark;
+  DeleteKey(kMeta, kForgetKey, unmark);
+  absl::Status status = kv_->Write(unmark, /*sync=*/false);
+  if (status.ok()) status = kv_->Compact();
+  if (status.ok()) return status;
+  KvStore::Batch mark;
+  PutSealed(kMeta, kForgetKey, "", mark);
+  status.Update(kv_->Write(mark, /*sync=*/false));
+  must_forget_ = true;
+  return status;
 }
 
 StoreStats KvSessionStore::stats() const {
@@ -311,6 +340,7 @@ StoreStats KvSessionStore::stats() const {
   stats.used_bytes = kv_->used_bytes();
   stats.limit_bytes = options_.max_bytes;
   stats.writable = writable_;
+  stats.must_compact = must_forget_;
   const absl::MutexLock lock(&mutex_);
   stats.waiting_bytes = waiting_bytes_;
   return stats;

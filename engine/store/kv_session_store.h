@@ -42,6 +42,7 @@ class KvSessionStore final : public SessionStore {
 
   bool durable() const override { return kv_->durable(); }
   void Write(StoreWrite write, Done done) override;
+  void AwaitWrites() override;
   absl::StatusOr<uint64_t> WriteBlob(std::string_view contents) override;
   void DropBlob(uint64_t blob) override;
   absl::StatusOr<std::string> ReadBlob(uint64_t blob) const override;
@@ -93,6 +94,8 @@ class KvSessionStore final : public SessionStore {
   std::atomic<uint64_t> next_blob_ = 1;
   std::atomic<bool> writable_ = true;
   std::atomic<bool> dropped_ = false;  // something, since it was compacted
+  // Bytes that are to be gone may be there, and the store says so.
+  std::atomic<bool> must_forget_ = false;
 
   absl::Mutex quota_mutex_;
   int64_t used_bytes_ ABSL_GUARDED_BY(quota_mutex_) = 0;

@@ -50,12 +50,14 @@ class SessionStore {
   // an error all writes of that session are refused with it, until one comes
   // that has `drop_journal_from` or `remove`, and so does not build on what
   // failed. RESOURCE_EXHAUSTED (QUOTA) if the store holds as much as it may and
-  // the write would add to it; NOT_FOUND if the session is not there and no
-  // record is put; FAILED_PRECONDITION if the record refers to a blob that is
+  // the write would add to it; NOT_FOUND if the session is not there and is
+  // not created; FAILED_PRECONDITION if the record refers to a blob that is
   // not there any more; DATA_LOSS if the session's record is damaged and none
   // is put; INTERNAL if the write does not fit the session, for one if it would
   // leave a gap in the journal.
   virtual void Write(StoreWrite write, Done done) = 0;
+  // Until all that was queued has called its `done`. Not from there.
+  virtual void AwaitWrites() = 0;
 
   // Writes the contents of a snapshot, which a record that is put later refers
   // to by the number returned; one that none does is dropped when the store is
@@ -73,8 +75,8 @@ class SessionStore {
       absl::FunctionRef<bool(uint64_t seq, std::string_view payload)> read)
       const = 0;
 
-  // All sessions, by uid. Of one whose record or journal's end is damaged,
-  // `damaged` gets the uid and what is wrong.
+  // All sessions, by uid. Of one whose record is damaged, `damaged` gets the
+  // uid and what is wrong.
   virtual absl::Status ReadSessions(
       absl::FunctionRef<void(FoundSession session)> read,
       absl::FunctionRef<void(const std::string& uid, const absl::Status& error)>
@@ -87,6 +89,7 @@ class SessionStore {
       const = 0;
 
   // Rewrites what is kept so that nothing of what was dropped is left anywhere.
+  // Whether that is due is remembered across restarts (StoreStats).
   virtual absl::Status Compact() = 0;
 
   virtual StoreStats stats() const = 0;

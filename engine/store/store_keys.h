@@ -22,6 +22,7 @@ std::string UidHex(std::string_view bytes);
 inline constexpr char kFormatKey[] = "format";
 inline constexpr char kStoreAgeKey[] = "age";
 inline constexpr char kNextBlobKey[] = "blob";
+inline constexpr char kForgetKey[] = "forget";
 inline constexpr char kRecordPrefix[] = "s/";   // and a uid
 inline constexpr char kActivePrefix[] = "w/";   // and a uid
 inline constexpr char kRequestPrefix[] = "q/";  // and a number

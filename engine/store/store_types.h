@@ -91,8 +91,13 @@ struct StoreWrite {
   // Puts the session's record. Blobs that no snapshot in it, nor in any other
   // session's record, refers to any longer are dropped.
   absl::optional<SessionRecord> record;
+  // With a record: the session need not be there yet.
+  bool create = false;
   // Drops the session with its record, its journal, and its blobs.
   bool remove = false;
+  // What is dropped is to leave no bytes behind, as always with `remove`: see
+  // SessionStore::Compact.
+  bool forgets = false;
   // Journal records from here on are dropped, before any is appended.
   absl::optional<uint64_t> drop_journal_from;
   // Those before are dropped.
@@ -115,6 +120,8 @@ struct FoundSession {
   // How far its journal goes: only of one that was written to since its record
   // was. Else its journal ends at record.replay_seq.
   absl::optional<JournalEnd> journal;
+  // What is wrong with it beside its record; empty: nothing that was looked at.
+  std::string damage;
 };
 
 struct StoreStats {
@@ -123,6 +130,7 @@ struct StoreStats {
   int64_t limit_bytes = 0;    // 0: none
   int64_t waiting_bytes = 0;  // of writes that are not durable yet
   bool writable = true;       // whether the last write got through
+  bool must_compact = false;  // what was to be forgotten may still be there
 };
 
 }  // namespace mneme

@@ -22,15 +22,33 @@ int64_t ElementCount(absl::Span<const int64_t> shape) {
 
 AlignedBuffer::AlignedBuffer(int64_t bytes, Pages pages) : bytes_(bytes) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
-  const int64_t alignment = pages == Pages::kHuge ? kHugePage : kAlignment;
+  // A huge page that is not filled would take memory all the same.
+  const int64_t huge =
+      pages == Pages::kHuge ? bytes / kHugePage * kHugePage : 0;
+  const int64_t alignment = huge > 0 ? kHugePage : kAlignment;
   const int64_t wanted = bytes + kAlignment;
   const int64_t padded = (wanted + alignment - 1) / alignment * alignment;
   data_.reset(static_cast<char*>(std::aligned_alloc(alignment, padded)));
-  if (pages == Pages::kHuge && data_ != nullptr) {
-    madvise(data_.get(), padded, MADV_HUGEPAGE);
+  if (huge > 0 && data_ != nullptr) {
+    madvise(data_.get(), huge, MADV_HUGEPAGE);
   }
 }
 
-void AlignedBuffer::Free::operator()(char* data) const { std::free(data); }
+AlignedBuffer AlignedBuffer::Zeroed(int64_t bytes) {
+  AlignedBuffer buffer;
+  buffer.bytes_ = bytes;
+  auto* const allocated = static_cast<char*>(
+      std::calloc(static_cast<size_t>(bytes + 2 * kAlignment), 1));
+  if (allocated == nullptr) return buffer;
+  const auto past =
+      static_cast<int64_t>(reinterpret_cast<uintptr_t>(allocated) % kAlignment);
+  buffer.data_ = std::unique_ptr<char, Free>(
+      allocated + (kAlignment - past) % kAlignment, Free(allocated));
+  return buffer;
+}
+
+void AlignedBuffer::Free::operator()(char* data) const {
+  std::free(allocated != nullptr ? allocated : data);
+}
 
 }  // namespace mneme

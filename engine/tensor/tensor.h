@@ -44,6 +44,8 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(int64_t bytes, Pages pages = Pages::kNormal);
+  // One that is all zero. What is large takes memory only where it is touched.
+  static AlignedBuffer Zeroed(int64_t bytes);
 
   char* data() { return data_.get(); }
   const char* data() const { return data_.get(); }
@@ -54,7 +56,10 @@ class AlignedBuffer {
 
  private:
   struct Free {
+    Free() : allocated(nullptr) {}
+    explicit Free(char* begin) : allocated(begin) {}
     void operator()(char* data) const;
+    char* allocated;  // null: what is freed is the data
   };
   std::unique_ptr<char, Free> data_;  // null if memory was refused
   int64_t bytes_ = 0;

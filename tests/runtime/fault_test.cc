@@ -84,11 +84,13 @@ class FaultTest : public testing::TestWithParam<std::string> {
   std::string DigestOf(Session& session) {
     SessionInfo info;
     std::string digest;
-    EXPECT_TRUE(session.WithState(
-        [&](const SessionState& state, std::string_view, SessionInfo&) {
-          digest = state.Digest(model_->model->fingerprint());
-        },
-        info));
+    EXPECT_THAT(
+        session.WithState(
+            [&](const SessionState& state, std::string_view, SessionInfo&) {
+              digest = state.Digest(model_->model->fingerprint());
+            },
+            info),
+        IsOk());
     return digest + info.history_digest;
   }
 

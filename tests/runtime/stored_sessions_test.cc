@@ -2,6 +2,7 @@
 //
 // What is done with sessions that are stored: by an engine in a directory, and
 // by the next one that finds it.
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -109,6 +110,38 @@ TEST_F(StoredSessionsTest, AreTakenBackToAnyOffsetThatIsKept) {
   EXPECT_EQ(engine_->GetSession("s")->next_offset, 0);
   ASSERT_THAT(AppendAll(*engine_, "s", "anew"), IsOk());
   EXPECT_EQ(Digests("s"), DigestsOf("anew"));
+}
+
+TEST_F(StoredSessionsTest, WhatIsRememberedOfAChangeSaysWhereItLed) {
+  const auto tag = [](const std::string& id) {
+    return RequestTag<SessionInfo>{
+        .id = id, .digest = "d", .reply = [](const SessionInfo& info) {
+          return std::to_string(info.epoch) + " " +
+                 std::to_string(info.next_offset) + " " +
+                 std::to_string(info.durable_offset);
+        }};
+  };
+  Create("s");
+  ASSERT_THAT(AppendAll(*engine_, "s", Text(600, 'a'), {90}), IsOk());
+  ASSERT_THAT(KeepSnapshot(*engine_, {.session = "s", .name = "then"}), IsOk());
+  ASSERT_THAT(
+      Rollback(*engine_,
+               {.session = "s", .offset = 501, .request = tag("offset")}),
+      IsOk());
+  ASSERT_THAT(
+      Rollback(*engine_,
+               {.session = "s", .snapshot = "then", .request = tag("then")}),
+      IsOk());
+  ASSERT_THAT(Reset(*engine_, {.session = "s", .request = tag("reset")}),
+              IsOk());
+  Restart();
+  std::map<std::string, std::string> replies;
+  for (const AnsweredRequest& request : engine_->TakeAnsweredRequests()) {
+    replies[request.id] = request.reply;
+  }
+  EXPECT_EQ(replies["offset"], "2 501 501");
+  EXPECT_EQ(replies["then"], "3 600 600");
+  EXPECT_EQ(replies["reset"], "4 0 0");
 }
 
 TEST_F(StoredSessionsTest, AnAnswerIsTakenBackAtItsBeginning) {

@@ -43,7 +43,7 @@ TEST_F(AdminServiceTest, TheNodeTellsWhatItIs) {
   EXPECT_EQ(node.sessions(), 2);
   EXPECT_EQ(node.budget().hot_sessions(), 1);
   EXPECT_EQ(node.budget().index_bytes(), 77);
-  EXPECT_EQ(node.budget().constant_bytes() % 10, 3);  // 128 MiB and 5 bytes
+  EXPECT_EQ(node.budget().constant_bytes(), (192 << 20) + 5);
   EXPECT_TRUE(node.has_start_time());
 }
 

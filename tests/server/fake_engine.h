@@ -457,14 +457,16 @@ class FakeEngine final : public Engine {
     ++streams_;
     done(std::make_unique<Exporting>(this, file_));
   }
-  absl::StatusOr<std::unique_ptr<SessionImport>> ImportSession(
-      const ImportOptions& options) override {
-    absl::MutexLock lock(&mu_);
-    if (sessions_.count(options.id) != 0) {
-      return absl::AlreadyExistsError("there is one");
+  void ImportSession(const ImportOptions& options,
+                     Done<std::unique_ptr<SessionImport>> done) override {
+    {
+      absl::MutexLock lock(&mu_);
+      if (sessions_.count(options.id) == 0) ++streams_;
     }
-    ++streams_;
-    return std::make_unique<Importing>(this, options);
+    if (sessions_.count(options.id) != 0) {
+      return done(absl::AlreadyExistsError("there is one"));
+    }
+    done(std::make_unique<Importing>(this, options));
   }
   absl::StatusOr<std::unique_ptr<SessionWatch>> WatchSession(
       const std::string& id, StreamListener* listener) override {

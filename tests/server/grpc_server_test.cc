@@ -180,6 +180,14 @@ TEST_F(GrpcServerTest, GaugesShowTheEngineAndTheProcess) {
   EXPECT_THAT(
       engine,
       HasSubstr("mneme_model_bytes{model=\"tiny\",term=\"state\"} 1000"));
+  EXPECT_THAT(engine, HasSubstr("mneme_model_bytes{model=\"tiny\",term="
+                                "\"transfer\"} "));
+  EXPECT_THAT(engine, HasSubstr("mneme_index_bytes 77"));
+  EXPECT_THAT(engine, HasSubstr("mneme_constant_bytes{part=\"store\"} 5"));
+  EXPECT_THAT(engine, HasSubstr("mneme_constant_bytes{part=\"transport\"} "
+                                "134217728"));
+  EXPECT_THAT(engine,
+              HasSubstr("mneme_constant_bytes{part=\"process\"} 67108864"));
   const std::string process = serializer.Serialize(ProcessGauges().Collect());
   for (const char* name :
        {"process_resident_memory_bytes ", "process_virtual_memory_bytes ",

@@ -17,7 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "rocksdb/env.h"
-#include "tests/store/fault_file_system.h"
+#include "tests/support/fault_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -100,6 +100,35 @@ TEST_F(RocksDbKvStoreTest, AStoreWhoseMakingWasCutShortIsMadeAgain) {
   std::filesystem::remove(path() + "/FORMAT");
   EXPECT_THAT(Open(), IsOk());
   EXPECT_TRUE(std::filesystem::exists(path() + "/FORMAT"));
+}
+
+TEST_F(RocksDbKvStoreTest, TheFirstWriteAfterAnOpeningMayBeCutShort) {
+  ASSERT_THAT(Open(), IsOk());
+  ASSERT_THAT(kv_->Write({Put("a", "1")}, true), IsOk());
+  ASSERT_THAT(Open(), IsOk());  // with a log of its own
+  kv_.reset();
+  for (const auto& file : std::filesystem::directory_iterator(path())) {
+    if (file.path().extension() != ".log") continue;
+    const std::string log = file.path().string();
+    WriteFile(log, ReadFile(log) + std::string(512, 'x'));
+  }
+  ASSERT_THAT(Open(), IsOk());
+  EXPECT_EQ(Keys(), std::set<std::string>{"a"});
+}
+
+TEST_F(RocksDbKvStoreTest, ReadsAreAnsweredAgainWithoutAWrite) {
+  ASSERT_THAT(Open(), IsOk());
+  ASSERT_THAT(kv_->Write({Put("a", "1")}, true), IsOk());
+  files_->Fail(Fault::kSyncFails, 1);
+  EXPECT_THAT(kv_->Write({Put("b", "2")}, true),
+              HasReason("STORE_UNAVAILABLE"));
+  EXPECT_THAT(kv_->Write({Put("b", "2")}, true),
+              HasReason("STORE_UNAVAILABLE"));
+  EXPECT_THAT(kv_->Get(Space::kJournal, "a"), HasReason("STORE_UNAVAILABLE"));
+  files_->Heal();
+  const auto found = kv_->Get(Space::kJournal, "a");
+  ASSERT_THAT(found, IsOk());
+  EXPECT_EQ(found->value_or(""), "1");
 }
 
 TEST_F(RocksDbKvStoreTest, WhatWasAcknowledgedSurvivesAKill) {

@@ -20,6 +20,7 @@ namespace mneme {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 using Calls = KvFaults::Calls;
@@ -193,13 +194,17 @@ TEST_F(SessionStoreFaultsTest, ATornWriteIsTold) {
   ASSERT_THAT(Open(), IsOk());
   std::vector<std::string> damaged;
   ASSERT_THAT(store_->ReadSessions(
-                  [](FoundSession) { ADD_FAILURE(); },
-                  [&](const std::string& uid, const absl::Status& error) {
-                    EXPECT_THAT(error, Fails(absl::StatusCode::kDataLoss, ""));
-                    damaged.push_back(uid);
+                  [&](const FoundSession& found) {
+                    EXPECT_THAT(found.damage, HasSubstr("missing"));
+                    damaged.push_back(found.record.uid);
+                  },
+                  [](const std::string& uid, const absl::Status& error) {
+                    ADD_FAILURE() << uid << error;
                   }),
               IsOk());
   EXPECT_THAT(damaged, ElementsAre(Uid(1)));
+  EXPECT_THAT(store_->VerifySession(Uid(1)),
+              Fails(absl::StatusCode::kDataLoss, "missing"));
 }
 
 TEST_F(SessionStoreFaultsTest, AFullStoreStillRemoves) {

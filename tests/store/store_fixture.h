@@ -44,6 +44,7 @@ inline SessionRecord RecordWithBlob(int number, uint64_t blob,
 inline StoreWrite PutRecord(SessionRecord record) {
   StoreWrite write;
   write.uid = record.uid;
+  write.create = true;
   write.record = std::move(record);
   return write;
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +13,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "engine/store/kv_store.h"
 #include "engine/store/store_errors.h"
 
@@ -21,6 +25,11 @@ namespace mneme {
 class KvFaults {
  public:
   enum class Calls { kWrites, kReads, kAll };
+  // Says which writes are meant.
+  using Picks = std::function<bool(const KvStore::Batch&)>;
+  static bool Any(const KvStore::Batch& /*batch*/) { return true; }
+  // What is held goes on by itself after so long: a test that goes wrong ends.
+  static constexpr absl::Duration kLongestHold = absl::Seconds(30);
 
   // The n-th of these calls from now fails, and with `lasting` all after it.
   // 1: the next.
@@ -38,21 +47,68 @@ class KvFaults {
     tear_countdown_ = n;
     torn_changes_ = changes;
   }
-  // Writes wait from now on, until Release.
-  void Stall() {
+  // Writes wait from now on, or from the n-th on, until Release.
+  void Stall(int n = 1) {
     const absl::MutexLock lock(&mutex_);
-    stalled_ = true;
+    stalled_ = n == 1;
+    stall_countdown_ = n == 1 ? 0 : n;
   }
+  // Also what Hold and HoldScans hold.
   void Release() {
     const absl::MutexLock lock(&mutex_);
     stalled_ = false;
+    held_writes_ = nullptr;
+    held_space_.reset();
+    ++releases_;
+    stall_countdown_ = 0;
   }
+
+  // Writes that `picks` picks wait from now on, until Release; then they go on,
+  // or fail as they are told to.
+  void Hold(Picks picks) {
+    const absl::MutexLock lock(&mutex_);
+    held_writes_ = std::move(picks);
+  }
+  // Scans of `space` likewise.
+  void HoldScans(KvStore::Space space) {
+    const absl::MutexLock lock(&mutex_);
+    held_space_ = space;
+  }
+  // Until Hold or HoldScans holds a call; false if that takes too long.
+  bool AwaitHeld() const {
+    const absl::MutexLock lock(&mutex_);
+    const auto any = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return held_ > 0;
+    };
+    return mutex_.AwaitWithTimeout(absl::Condition(&any), kLongestHold);
+  }
+  // The next `times` writes that `picks` picks fail with `status`.
+  void Refuse(Picks picks, absl::Status status,
+              int times = std::numeric_limits<int>::max()) {
+    const absl::MutexLock lock(&mutex_);
+    refused_writes_ = std::move(picks);
+    refusal_ = std::move(status);
+    refusals_left_ = times;
+  }
+  // The next scan of `space` fails.
+  void RefuseScan(KvStore::Space space) {
+    const absl::MutexLock lock(&mutex_);
+    refused_space_ = space;
+  }
+  // Writes that Refuse has failed.
+  int64_t refused() const {
+    const absl::MutexLock lock(&mutex_);
+    return seen_refusals_;
+  }
+
   // No call fails any more.
   void Heal() {
     const absl::MutexLock lock(&mutex_);
     countdown_ = 0;
     tear_countdown_ = 0;
     broken_ = false;
+    refused_writes_ = nullptr;
+    refused_space_.reset();
   }
 
   int64_t calls() const {
@@ -69,11 +125,19 @@ class KvFaults {
     return waiting_;
   }
   void AwaitWaiting() const {
+    AwaitWaitingOr([] { return false; });
+  }
+  // Until a stall holds a write, or `done`, whatever comes first. Whether one
+  // is held.
+  bool AwaitWaitingOr(const std::function<bool()>& done) const {
     const absl::MutexLock lock(&mutex_);
-    const auto any = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return waiting_ > 0;
+    const auto any = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return (stalled_ && waiting_ > 0) || done();
     };
-    mutex_.Await(absl::Condition(&any));
+    while (!mutex_.AwaitWithTimeout(absl::Condition(&any),
+                                    absl::Milliseconds(10))) {
+    }
+    return stalled_ && waiting_ > 0;
   }
 
   // -- The store's side ------------------------------------------------------
@@ -83,18 +147,38 @@ class KvFaults {
     ++seen_calls_;
     return Count(calls_ != Calls::kWrites);
   }
+  absl::Status OnScan(KvStore::Space space) {
+    {
+      const absl::MutexLock lock(&mutex_);
+      if (held_space_ == space) AwaitRelease();
+      if (refused_space_ == space) {
+        refused_space_.reset();
+        return Failure();
+      }
+    }
+    return OnRead();
+  }
   // How many changes of the write to make; a write that is torn fails after
   // them.
-  absl::Status OnWrite(size_t* changes) {
+  absl::Status OnWrite(const KvStore::Batch& batch, size_t* changes) {
     const absl::MutexLock lock(&mutex_);
     ++seen_calls_;
     ++seen_writes_;
     ++waiting_;
+    if (stall_countdown_ > 0 && --stall_countdown_ == 0) stalled_ = true;
     const auto released = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
       return !stalled_;
     };
     mutex_.Await(absl::Condition(&released));
     --waiting_;
+    if (held_writes_ != nullptr && held_writes_(batch)) AwaitRelease();
+    if (refused_writes_ != nullptr && refusals_left_ > 0 &&
+        refused_writes_(batch)) {
+      --refusals_left_;
+      ++seen_refusals_;
+      *changes = 0;
+      return refusal_;
+    }
     if (!broken_ && tear_countdown_ > 0 && --tear_countdown_ == 0) {
       broken_ = true;
       *changes = std::min(*changes, torn_changes_);
@@ -108,6 +192,15 @@ class KvFaults {
  private:
   static absl::Status Failure() {
     return StoreUnavailable("a fault that was asked for");
+  }
+  void AwaitRelease() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int64_t before = releases_;
+    const auto released = [this, before]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return releases_ > before;
+    };
+    ++held_;
+    mutex_.AwaitWithTimeout(absl::Condition(&released), kLongestHold);
+    --held_;
   }
   absl::Status Count(bool counts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (broken_) return Failure();
@@ -123,21 +216,35 @@ class KvFaults {
   int tear_countdown_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t torn_changes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  int stall_countdown_ ABSL_GUARDED_BY(mutex_) = 0;
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t seen_calls_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t seen_writes_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  Picks held_writes_ ABSL_GUARDED_BY(mutex_);
+  absl::optional<KvStore::Space> held_space_ ABSL_GUARDED_BY(mutex_);
+  int64_t releases_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t held_ ABSL_GUARDED_BY(mutex_) = 0;
+  Picks refused_writes_ ABSL_GUARDED_BY(mutex_);
+  absl::Status refusal_ ABSL_GUARDED_BY(mutex_);
+  int refusals_left_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t seen_refusals_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::optional<KvStore::Space> refused_space_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A store, shared with whoever opens it next, that fails as it is told to.
 class FaultKvStore final : public KvStore {
  public:
-  FaultKvStore(std::shared_ptr<KvStore> inner, std::shared_ptr<KvFaults> faults)
-      : inner_(std::move(inner)), faults_(std::move(faults)) {}
+  // `durable`: what it says of itself; null: what `inner` says.
+  FaultKvStore(std::shared_ptr<KvStore> inner, std::shared_ptr<KvFaults> faults,
+               absl::optional<bool> durable = absl::nullopt)
+      : inner_(std::move(inner)),
+        faults_(std::move(faults)),
+        durable_(durable) {}
 
   absl::Status Write(const Batch& batch, bool sync) override {
     size_t changes = batch.size();
-    const absl::Status status = faults_->OnWrite(&changes);
+    const absl::Status status = faults_->OnWrite(batch, &changes);
     if (changes == batch.size() && status.ok()) {
       return inner_->Write(batch, sync);
     }
@@ -159,7 +266,7 @@ class FaultKvStore final : public KvStore {
       Space space, std::string_view begin, std::string_view end,
       absl::FunctionRef<bool(std::string_view key, std::string_view value)>
           read) const override {
-    const absl::Status status = faults_->OnRead();
+    const absl::Status status = faults_->OnScan(space);
     if (!status.ok()) return status;
     return inner_->Scan(space, begin, end, read);
   }
@@ -175,11 +282,13 @@ class FaultKvStore final : public KvStore {
     return status.ok() ? inner_->Compact() : status;
   }
   int64_t used_bytes() const override { return inner_->used_bytes(); }
-  bool durable() const override { return inner_->durable(); }
+  // Unless it is told otherwise: what it holds outlives whoever opens it.
+  bool durable() const override { return durable_.value_or(true); }
 
  private:
   const std::shared_ptr<KvStore> inner_;
   const std::shared_ptr<KvFaults> faults_;
+  const absl::optional<bool> durable_;
 };
 
 }  // namespace mneme

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/tensor/tensor.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -81,6 +82,22 @@ TEST(AlignedBufferTest, BeginsOnACacheLineWithALineOfSlackBehind) {
   }
 }
 
+TEST(AlignedBufferTest, IsZeroOnACacheLineIfThatIsWanted) {
+  for (const int64_t bytes : {0, 1, 63, 64, 65, 4096, 3 << 20}) {
+    // Twice: the second may get what the first gave back.
+    for (int round = 0; round < 2; ++round) {
+      AlignedBuffer buffer = AlignedBuffer::Zeroed(bytes);
+      ASSERT_TRUE(buffer);
+      EXPECT_EQ(buffer.bytes(), bytes);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) %
+                    AlignedBuffer::kAlignment,
+                0u);
+      EXPECT_EQ(std::count(buffer.data(), buffer.data() + bytes, 0), bytes);
+      std::memset(buffer.data(), 1, bytes + AlignedBuffer::kAlignment);
+    }
+  }
+}
+
 TEST(AlignedBufferTest, NoBufferIsFalse) { EXPECT_FALSE(AlignedBuffer()); }
 
 TEST(AlignedBufferTest, MemoryThatIsRefusedLeavesNothing) {
@@ -89,6 +106,7 @@ TEST(AlignedBufferTest, MemoryThatIsRefusedLeavesNothing) {
 #endif
   // More than any address space holds.
   EXPECT_FALSE(AlignedBuffer(int64_t{1} << 60));
+  EXPECT_FALSE(AlignedBuffer::Zeroed(int64_t{1} << 60));
 }
 
 TEST(AlignedBufferTest, MovingKeepsTheBytesWhereTheyAre) {

@@ -200,8 +200,8 @@ absl::Status CheckWriteAheadLogs(const std::string& directory,
           const Sequences found{DecodeFixed64(front.data()),
                                 DecodeFixed32(front.data() + 8)};
           const uint64_t found_end = found.first + found.count - 1;
-          const bool gap = end.has_value() && found.first > *end + 1;
-          if (gap || (last.has_value() && found_end > *last)) {
+          const bool strange = end.has_value() && found.first != *end + 1;
+          if (strange || (last.has_value() && found_end > *last)) {
             ended = true;
             return false;
           }

@@ -123,7 +123,7 @@ absl::StatusOr<std::unique_ptr<RocksDbKvStore>> RocksDbKvStore::Open(
   return store;
 }
 
-absl::Status RocksDbKvStore::OpenDatabase(absl::optional<uint64_t> last) {
+absl::Status RocksDbKvStore::OpenDatabase(absl::optional<uint64_t> last) const {
   const absl::optional<Committed> committed = files_->mark().committed();
   if (!files_->is_new()) {
     if (!committed.has_value()) {
@@ -149,6 +149,8 @@ absl::Status RocksDbKvStore::OpenDatabase(absl::optional<uint64_t> last) {
         absl::StrCat(directory_, ": changes ", last_sequence_ + 1, " to ",
                      committed->sequence, " were committed and are lost"));
   }
+  // Of a new store nothing is committed yet.
+  if (!files_->is_new()) MNEME_RETURN_IF_ERROR(BeginLog(*database));
   MNEME_RETURN_IF_ERROR(MarkCommitted(*database));
   MNEME_RETURN_IF_ERROR(files_->Finish());
   failed_ = false;
@@ -157,7 +159,16 @@ absl::Status RocksDbKvStore::OpenDatabase(absl::optional<uint64_t> last) {
   return absl::OkStatus();
 }
 
-absl::Status RocksDbKvStore::MarkCommitted(Database& database) {
+absl::Status RocksDbKvStore::BeginLog(Database& database) const {
+  rocksdb::WriteBatch nothing;
+  rocksdb::WriteOptions write;
+  write.sync = true;
+  rocksdb::Status status = nothing.PutLogData("");
+  if (status.ok()) status = database.db->Write(write, &nothing);
+  return ToStatus(status, directory_);
+}
+
+absl::Status RocksDbKvStore::MarkCommitted(Database& database) const {
   Committed committed = files_->mark().committed().value_or(Committed());
   committed.sequence = last_sequence_;
   if (database.manifest_watch->TakeChanged()) {
@@ -196,6 +207,20 @@ RocksDbKvStore::Current() const {
     return StoreUnavailable(absl::StrCat(directory_, " is not open"));
   }
   return database_;
+}
+
+absl::StatusOr<std::shared_ptr<RocksDbKvStore::Database>> RocksDbKvStore::Open()
+    const {
+  absl::StatusOr<std::shared_ptr<Database>> current = Current();
+  // Who opens it may wait for this reader.
+  if (current.ok() || !write_mutex_.TryLock()) return current;
+  current = Current();
+  if (!current.ok() && failed_) {
+    const absl::Status opened = OpenDatabase(last_sequence_);
+    current = opened.ok() ? Current() : opened;
+  }
+  write_mutex_.Unlock();
+  return current;
 }
 
 absl::Status RocksDbKvStore::CheckRoom(const Batch& batch) const {
@@ -266,7 +291,7 @@ absl::Status RocksDbKvStore::Write(const Batch& batch, bool sync) {
 
 absl::StatusOr<absl::optional<std::string>> RocksDbKvStore::Get(
     Space space, std::string_view key) const {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Current());
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Open());
   rocksdb::ReadOptions read;
   read.fill_cache = space == Space::kMeta;
   std::string value;
@@ -282,7 +307,7 @@ absl::Status RocksDbKvStore::Scan(
     absl::FunctionRef<bool(std::string_view key, std::string_view value)> read)
     const {
   if (begin >= end) return absl::OkStatus();
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Current());
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Open());
   const rocksdb::Slice lower = Slice(begin);
   const rocksdb::Slice upper = Slice(end);
   const std::unique_ptr<rocksdb::Iterator> entry =
@@ -296,7 +321,7 @@ absl::Status RocksDbKvStore::Scan(
 absl::StatusOr<absl::optional<KvStore::Entry>> RocksDbKvStore::Last(
     Space space, std::string_view begin, std::string_view end) const {
   if (begin >= end) return absl::optional<Entry>();
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Current());
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Open());
   const rocksdb::Slice lower = Slice(begin);
   const rocksdb::Slice upper = Slice(end);
   const std::unique_ptr<rocksdb::Iterator> entry =
@@ -311,10 +336,14 @@ absl::StatusOr<absl::optional<KvStore::Entry>> RocksDbKvStore::Last(
 }
 
 absl::Status RocksDbKvStore::Compact() {
-  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Current());
-  MNEME_RETURN_IF_ERROR(
-      ToStatus(database->db->Flush(rocksdb::FlushOptions(), database->families),
-               directory_));
+  MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Open());
+  {
+    const absl::MutexLock lock(&write_mutex_);
+    MNEME_RETURN_IF_ERROR(ToStatus(
+        database->db->Flush(rocksdb::FlushOptions(), database->families),
+        directory_));
+    if (!failed_) MNEME_RETURN_IF_ERROR(BeginLog(*database));
+  }
   rocksdb::CompactRangeOptions compact;
   compact.bottommost_level_compaction =
       rocksdb::BottommostLevelCompaction::kForce;

@@ -31,8 +31,8 @@ struct RocksDbOptions {
 // FORMAT.md.
 //
 // After a failed write, the next one closes the database, cuts off its log what
-// failed, and opens it again; so the store works again once the machine does.
-// Reads are UNAVAILABLE meanwhile.
+// failed, and opens it again. If it cannot be opened, reads are UNAVAILABLE,
+// and each call tries again; so the store works again once the machine does.
 class RocksDbKvStore final : public KvStore {
  public:
   // What one takes at most of the memory: write buffers, twice while they are
@@ -71,27 +71,34 @@ class RocksDbKvStore final : public KvStore {
                  std::unique_ptr<StoreDirectory> files);
 
   // Checks the files first, and cuts what comes behind the change `last`.
-  absl::Status OpenDatabase(absl::optional<uint64_t> last)
+  absl::Status OpenDatabase(absl::optional<uint64_t> last) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   void CloseDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // Makes a log that holds nothing one that tells where it begins: were its
+  // first record cut short, it could not be told from one that was damaged.
+  // This one is too small for that.
+  absl::Status BeginLog(Database& database) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // Notes that all up to last_sequence_ is synced.
-  absl::Status MarkCommitted(Database& database)
+  absl::Status MarkCommitted(Database& database) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   absl::Status CheckRoom(const Batch& batch) const;
   absl::StatusOr<std::shared_ptr<Database>> Current() const;
+  // The same for who reads, and opens it again if it could not be before.
+  absl::StatusOr<std::shared_ptr<Database>> Open() const;
 
   const std::string directory_;
   const RocksDbOptions options_;
 
-  absl::Mutex write_mutex_;  // one write at a time
+  mutable absl::Mutex write_mutex_;  // one write at a time
   const std::unique_ptr<StoreDirectory> files_ ABSL_GUARDED_BY(write_mutex_);
-  bool failed_ ABSL_GUARDED_BY(write_mutex_) = false;
+  mutable bool failed_ ABSL_GUARDED_BY(write_mutex_) = false;
   // Of the last write that got through.
-  uint64_t last_sequence_ ABSL_GUARDED_BY(write_mutex_) = 0;
+  mutable uint64_t last_sequence_ ABSL_GUARDED_BY(write_mutex_) = 0;
 
   mutable absl::Mutex mutex_;
   // Null while it cannot be opened. Those who read have a share in it.
-  std::shared_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
+  mutable std::shared_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mneme

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#ifndef MNEME_TESTS_STORE_FAULT_FILE_SYSTEM_H_
-#define MNEME_TESTS_STORE_FAULT_FILE_SYSTEM_H_
+#ifndef MNEME_TESTS_SUPPORT_FAULT_FILE_SYSTEM_H_
+#define MNEME_TESTS_SUPPORT_FAULT_FILE_SYSTEM_H_
 
 #include <atomic>
 #include <cstdint>
@@ -110,4 +110,4 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
 
 }  // namespace mneme
 
-#endif  // MNEME_TESTS_STORE_FAULT_FILE_SYSTEM_H_
+#endif  // MNEME_TESTS_SUPPORT_FAULT_FILE_SYSTEM_H_
