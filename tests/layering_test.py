@@ -55,7 +55,7 @@ THIRD_PARTY = {
     "CUDA": (r"cuda|cublas|cutlass/|cub/|thrust/|nv(rtc|ToolsExt)", r"CUDA::", ["engine/ops/cuda"]),
     "ICU": (r"unicode/", r"PkgConfig::ICU|ICU::", ["engine/text"]),
     "PCRE2": (r"pcre2", r"PkgConfig::PCRE2|pcre2", ["engine/text"]),
-    "RocksDB": (r"rocksdb/", r"PkgConfig::ROCKSDB|rocksdb", ["engine/store/rocksdb", "tests/store"]),
+    "RocksDB": (r"rocksdb/", r"PkgConfig::ROCKSDB|rocksdb", ["engine/store/rocksdb", "tests/fault", "tests/store", "tests/support"]),
     "CLI11": (r"CLI/", r"CLI11::", ["server", "client", "tools", "tests/bench"]),
 }
 # The tests of an engine library stand where the engine stands.

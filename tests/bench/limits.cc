@@ -2,15 +2,23 @@
 #include "tests/bench/limits.h"
 
 #include <dnnl.h>
+#include <fcntl.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <memory>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "engine/base/status_macros.h"
 #include "engine/tensor/tensor.h"
 
 namespace mneme::bench {
@@ -30,6 +38,31 @@ double Together(int threads, const std::function<void(int)>& work) {
   work(0);
   for (std::thread& other : others) other.join();
   return Seconds() - start;
+}
+
+absl::Status Failed(const std::string& what) {
+  return absl::ErrnoToStatus(errno, what);
+}
+
+absl::Status WriteAll(int file, const std::string& bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = write(file, bytes.data() + done, bytes.size() - done);
+    if (count < 0) return Failed("write");
+    done += static_cast<size_t>(count);
+  }
+  return fdatasync(file) == 0 ? absl::OkStatus() : Failed("fdatasync");
+}
+
+// As states are: nothing that could be packed.
+std::string Noise(int64_t bytes) {
+  std::string noise(static_cast<size_t>(bytes), '\0');
+  uint32_t state = 1;
+  for (char& byte : noise) {
+    state = state * 1664525 + 1013904223;
+    byte = static_cast<char>(state >> 24);
+  }
+  return noise;
 }
 
 }  // namespace
@@ -85,6 +118,76 @@ double ReadBandwidth(int threads) {
   }
   // Keeps the sums from being optimised away.
   return sums[0] == 0.5f ? 0 : best;
+}
+
+absl::StatusOr<PlainFiles> PlainFiles::Make(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  const int log =
+      open((folder + "/log").c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+  if (log < 0) return Failed(folder);
+  return PlainFiles(folder, log);
+}
+
+PlainFiles::PlainFiles(PlainFiles&& other) noexcept
+    : folder_(std::exchange(other.folder_, "")),
+      log_(std::exchange(other.log_, -1)) {}
+
+PlainFiles::~PlainFiles() {
+  if (folder_.empty()) return;
+  close(log_);
+  std::error_code error;
+  std::filesystem::remove_all(folder_, error);
+}
+
+absl::StatusOr<double> PlainFiles::AppendSynced(int64_t bytes) {
+  const std::string contents = Noise(bytes);
+  const double start = Seconds();
+  MNEME_RETURN_IF_ERROR(WriteAll(log_, contents));
+  return Seconds() - start;
+}
+
+absl::StatusOr<double> PlainFiles::WriteSynced(int64_t bytes) {
+  const std::string contents = Noise(bytes);
+  unlink(File().c_str());
+  const double start = Seconds();
+  const int file = open(File().c_str(), O_CREAT | O_EXCL | O_WRONLY, 0600);
+  if (file < 0) return Failed(File());
+  const absl::Status written = WriteAll(file, contents);
+  close(file);
+  MNEME_RETURN_IF_ERROR(written);
+  return Seconds() - start;
+}
+
+absl::StatusOr<double> PlainFiles::Read() const {
+  const double start = Seconds();
+  const int file = open(File().c_str(), O_RDONLY);
+  if (file < 0) return Failed(File());
+  const auto size = static_cast<size_t>(lseek(file, 0, SEEK_END));
+  const std::unique_ptr<char[]> contents(new char[size]);
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t count = pread(file, contents.get() + done, size - done,
+                                static_cast<off_t>(done));
+    if (count <= 0) break;
+    done += static_cast<size_t>(count);
+  }
+  close(file);
+  if (done < size) return Failed("read");
+  return Seconds() - start;
+}
+
+void DropCached(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(folder, error)) {
+    if (!entry.is_regular_file(error)) continue;
+    const int file = open(entry.path().c_str(), O_RDONLY);
+    if (file < 0) continue;
+    fdatasync(file);  // what is not on the disk yet stays
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    close(file);
+  }
 }
 
 }  // namespace mneme::bench

@@ -10,6 +10,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source deploy/common.sh
 deploy/install_packages.sh build test
 quietly build/release/configure.log cmake --preset release
-cmake_build build/release --target mneme-bench-engine
+cmake_build build/release --target mneme-bench-engine mnemed
 export OMP_WAIT_POLICY=passive
 exec build/release/bin/mneme-bench-engine "$@"

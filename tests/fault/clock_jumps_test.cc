@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The wall clock jumps by days and the monotonic one goes on: nothing hangs,
+// and what is remembered for a day is remembered for a day that passed.
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/fault/engine_rig.h"
+#include "tests/fault/engine_script.h"
+#include "tests/support/engine_driver.h"
+#include "tests/support/status_matchers.h"
+
+namespace mneme {
+namespace {
+
+using ::testing::ElementsAre;
+
+// The machine's clock, its wall and its monotonic time moved by hand.
+class JumpingClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    return Real()->Now() + absl::Hours(wall_hours_ + passed_hours_);
+  }
+  absl::Duration Monotonic() const override {
+    return Real()->Monotonic() + absl::Hours(passed_hours_.load());
+  }
+  void Jump(int hours) { wall_hours_ += hours; }
+  void Pass(int hours) { passed_hours_ += hours; }
+
+ private:
+  std::atomic<int> wall_hours_ = 0;
+  std::atomic<int> passed_hours_ = 0;
+};
+
+class ClockJumpsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_THAT(rig_.MakeModels(), IsOk());
+    ASSERT_THAT(Open(), IsOk());
+  }
+  void TearDown() override { engine_.reset(); }
+
+  absl::Status Open() {
+    engine_.reset();
+    auto engine =
+        rig_.Start(OpenRocksDbStore(dir_.File("store"), {.clock = &clock_}, {}),
+                   {.clock = &clock_});
+    if (!engine.ok()) return engine.status();
+    engine_ = *std::move(engine);
+    return absl::OkStatus();
+  }
+  absl::Status Create(const std::string& id) {
+    return Outcome<SessionInfo>([&](const auto& done) {
+             engine_->CreateSession(
+                 {.id = id,
+                  .model = "ttt",
+                  .request = {.id = "make-" + id,
+                              .digest = "d",
+                              .reply =
+                                  [](const SessionInfo& info) {
+                                    return info.id;
+                                  }}},
+                 done);
+           })
+        .status();
+  }
+  // What the next process finds remembered.
+  std::vector<std::string> Remembered() {
+    EXPECT_THAT(Open(), IsOk());
+    std::vector<std::string> replies;
+    for (const AnsweredRequest& request : engine_->TakeAnsweredRequests()) {
+      replies.push_back(request.reply);
+    }
+    return replies;
+  }
+
+  EngineRig rig_;
+  TempDir dir_;
+  JumpingClock clock_;
+  std::unique_ptr<EngineImpl> engine_;
+};
+
+TEST_F(ClockJumpsTest, RequestsAreRememberedForADayThatPassed) {
+  ASSERT_THAT(Create("a"), IsOk());
+  clock_.Jump(24 * 30);
+  ASSERT_THAT(Create("b"), IsOk());
+  clock_.Jump(-24 * 60);
+  ASSERT_THAT(Create("c"), IsOk());
+  EXPECT_THAT(Remembered(), ElementsAre("a", "b", "c"));
+  clock_.Pass(25);
+  ASSERT_THAT(Create("d"), IsOk());
+  EXPECT_THAT(Remembered(), ElementsAre("d"));
+}
+
+TEST_F(ClockJumpsTest, ASessionGoesOnAndItsReplyIsKept) {
+  GenerateOptions options;
+  options.session = "s";
+  options.prompt = "prompt";
+  options.max_tokens = 20;
+  options.sampling.seed = 5;
+  options.request_id = "r";
+  options.request_digest = "d";
+  ASSERT_THAT(Create("s"), IsOk());
+  const absl::StatusOr<Generated> first = GenerateAll(*engine_, options);
+  ASSERT_THAT(first, IsOk());
+  const int64_t bytes = first->finished.next_offset;
+  for (const int hours : {24 * 10, -24 * 20, 24 * 10}) {
+    clock_.Jump(hours);
+    const absl::StatusOr<Generated> again = GenerateAll(*engine_, options);
+    ASSERT_THAT(again, IsOk());
+    EXPECT_TRUE(again->started.attached);
+    EXPECT_EQ(again->tokens, first->tokens);
+    ASSERT_THAT(Open(), IsOk());
+    EXPECT_EQ(engine_->GetSession("s")->durable_offset, bytes);
+    const absl::StatusOr<Generated> stored = GenerateAll(*engine_, options);
+    ASSERT_THAT(stored, IsOk());
+    EXPECT_EQ(stored->tokens, first->tokens);
+  }
+  ASSERT_THAT(AppendAll(*engine_, "s", std::string(300, 'a'), {50}), IsOk());
+  clock_.Jump(-24 * 5);
+  ASSERT_THAT(Outcome<SessionInfo>([&](const auto& done) {
+                engine_->RollbackSession({.session = "s", .offset = bytes},
+                                         done);
+              }),
+              IsOk());
+  EXPECT_THAT(AppendAll(*engine_, "s", std::string("b")), IsOk());
+  EXPECT_EQ(engine_->GetSession("s")->next_offset, bytes + 1);
+}
+
+}  // namespace
+}  // namespace mneme
