@@ -90,7 +90,7 @@ EngineImpl::EngineImpl(const EngineOptions& options,
       scheduler_(clock_, observer_),
       waits_(kThreadsThatWait),
       io_(kIoThreads),
-      housekeeper_(/*period=*/absl::Seconds(1), [this] { Tick(); }) {}
+      housekeeper_(std::chrono::seconds(1), [this] { Tick(); }) {}
 
 EngineImpl::~EngineImpl() {
   Drain(absl::InfinitePast());
@@ -123,7 +123,7 @@ absl::Status EngineImpl::AddFound(FoundSession found) {
     sessions_.Remove(other);
     inserted = sessions_.Insert(session, /*found=*/true);
   }
-  sessions_.ExpireAt(session, session->Info().expire_time);
+  sessions_.ExpireAt(session, session->ExpiresAt());
   return inserted;
 }
 

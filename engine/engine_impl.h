@@ -244,7 +244,7 @@ class EngineImpl final : public Engine, private SessionHost {
   Scheduler scheduler_;      // before what still uses it when it ends
   WorkThreads waits_;        // for what waits until a session is free
   WorkThreads io_;           // for what waits for nothing but the store
-  Housekeeper housekeeper_;  // last: its chores use all of the above
+  Housekeeper housekeeper_;  // last: it uses all of the above
 };
 
 }  // namespace mneme

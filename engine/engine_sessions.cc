@@ -246,7 +246,7 @@ void EngineImpl::AddWaiting(SessionRecord record,
     return;
   }
   const SessionInfo info = session->Info();
-  sessions_.ExpireAt(session, info.expire_time);
+  sessions_.ExpireAt(session, session->ExpiresAt());
   session->Create(
       Remember(request, info, clock_->Now()),
       [this, session, event, done](const absl::Status& stored) {
@@ -409,7 +409,7 @@ void EngineImpl::UpdateSession(const UpdateSessionOptions& options,
   }
   (*found)->Update(options, [this, session = *found,
                              done](absl::StatusOr<SessionInfo> info) {
-    if (info.ok()) sessions_.ExpireAt(session, info->expire_time);
+    if (info.ok()) sessions_.ExpireAt(session, session->ExpiresAt());
     done(std::move(info));
   });
 }
@@ -417,13 +417,13 @@ void EngineImpl::UpdateSession(const UpdateSessionOptions& options,
 // -- Gone --------------------------------------------------------------------
 
 void EngineImpl::Tick() {
-  for (const auto& session : sessions_.TakeExpired(clock_->Now())) {
+  const absl::Duration now = clock_->Monotonic();
+  for (const auto& session : sessions_.TakeExpired(now, clock_->Now())) {
     EndSession(session, SessionEvent::Kind::kExpired);
     Erase(session->uid());
     observer_->OnSessionEvent(session->model_name(), SessionEventKind::kExpire);
   }
   for (const std::string& uid : TakeUnerased()) Erase(uid);
-  const absl::Duration now = clock_->Monotonic();
   for (const std::shared_ptr<Task>& task : tasks_.List()) {
     if (task->CancelIfUnread(now)) WakeLane(scheduler_, *task);
   }

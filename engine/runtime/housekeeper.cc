@@ -3,50 +3,30 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
-
 namespace mneme {
 
-Housekeeper::Housekeeper(absl::Duration period, std::function<void()> tick)
+Housekeeper::Housekeeper(std::chrono::milliseconds period,
+                         std::function<void()> tick)
     : period_(period), tick_(std::move(tick)), thread_([this] { Loop(); }) {}
 
 Housekeeper::~Housekeeper() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
+  changed_.notify_one();
   thread_.join();
 }
 
-bool Housekeeper::Post(std::function<void()> chore) {
-  absl::MutexLock lock(&mutex_);
-  if (chores_.size() >= kMaxChores) return false;
-  chores_.push_back(std::move(chore));
-  return true;
-}
-
 void Housekeeper::Loop() {
-  auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !chores_.empty();
-  };
-  absl::Time next_tick = absl::Now() + period_;
   while (true) {
-    std::function<void()> chore;
     {
-      absl::MutexLock lock(&mutex_);
-      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_tick);
-      if (!chores_.empty()) {
-        chore = std::move(chores_.front());
-        chores_.pop_front();
-      } else if (stopping_) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (changed_.wait_for(lock, period_, [this] { return stopping_; })) {
         return;
       }
     }
-    if (chore) chore();
-    if (absl::Now() >= next_tick) {
-      tick_();
-      next_tick = absl::Now() + period_;
-    }
+    tick_();
   }
 }
 

@@ -2,43 +2,33 @@
 #ifndef MNEME_ENGINE_RUNTIME_HOUSEKEEPER_H_
 #define MNEME_ENGINE_RUNTIME_HOUSEKEEPER_H_
 
-#include <cstddef>
-#include <deque>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <thread>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 
 namespace mneme {
 
-// One thread for what takes longer than a thread of the server should wait
-// and is no part of a pass, and for what has to be done from time to time.
-// Thread-safe. What was posted is done before the
-// destructor returns.
+// A thread for what has to be done from time to time.
 class Housekeeper {
  public:
-  static constexpr size_t kMaxChores = 4096;
-
-  // Calls `tick` about every `period`, between chores.
-  Housekeeper(absl::Duration period, std::function<void()> tick);
+  // Calls `tick` about every `period`, whatever the wall clock does.
+  Housekeeper(std::chrono::milliseconds period, std::function<void()> tick);
   ~Housekeeper();
   Housekeeper(const Housekeeper&) = delete;
   Housekeeper& operator=(const Housekeeper&) = delete;
 
-  // False if too much waits already.
-  bool Post(std::function<void()> chore);
-
  private:
   void Loop();
 
-  const absl::Duration period_;
+  const std::chrono::milliseconds period_;
   const std::function<void()> tick_;
 
-  absl::Mutex mutex_;
-  std::deque<std::function<void()>> chores_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // The standard library's: they wait by the monotonic clock.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;  // guarded by mutex_
   std::thread thread_;
 };
 

@@ -67,6 +67,9 @@ Session::Session(Setup setup)
       writes_(EndOf(setup.stored)) {
   absl::MutexLock lock(&mutex_);
   record_.update_time = UpdateTimeOf(setup.stored);
+  last_use_ =
+      clock_->Monotonic() -
+      std::max(clock_->Now() - record_.update_time, absl::ZeroDuration());
   ReachSnapshot();
 }
 
@@ -244,24 +247,41 @@ void Session::Do(Afterwards& after) {
   if (after.idle) host_->OnIdle(shared_from_this());
 }
 
-absl::Time Session::ExpireTime() const {
-  if (record_.ttl == absl::ZeroDuration()) return absl::InfiniteFuture();
-  const bool in_use =
-      writer_ != nullptr || !tasks_.empty() ||
-      std::any_of(copies_.begin(), copies_.end(),
-                  [](const auto& copy) { return !copy.expired(); });
-  return (in_use ? clock_->Now() : record_.update_time) + record_.ttl;
+void Session::NoteUse() {
+  record_.update_time = clock_->Now();
+  last_use_ = clock_->Monotonic();
 }
 
-absl::Time Session::ExpireIfDue(absl::Time now) {
+bool Session::Lives() const {
+  return writer_ != nullptr || !tasks_.empty() ||
+         std::any_of(copies_.begin(), copies_.end(),
+                     [](const auto& copy) { return !copy.expired(); });
+}
+
+absl::Time Session::ExpireTime() const {
+  if (record_.ttl == absl::ZeroDuration()) return absl::InfiniteFuture();
+  return (Lives() ? clock_->Now() : record_.update_time) + record_.ttl;
+}
+
+absl::Duration Session::ExpiresAtLocked() const {
+  if (record_.ttl == absl::ZeroDuration()) return absl::InfiniteDuration();
+  return (Lives() ? clock_->Monotonic() : last_use_) + record_.ttl;
+}
+
+absl::Duration Session::ExpiresAt() const {
   absl::MutexLock lock(&mutex_);
-  const absl::Time due = ExpireTime();
+  return ExpiresAtLocked();
+}
+
+absl::Duration Session::ExpireIfDue(absl::Duration now) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Duration due = ExpiresAtLocked();
   if (due > now) return due;
   if (leased_ || place_ == Place::kLoading) {
     return now + absl::Seconds(1);  // someone looks at it
   }
   deleted_ = true;
-  return absl::InfinitePast();
+  return -absl::InfiniteDuration();
 }
 
 bool Session::AwaitReadable() {

@@ -204,8 +204,9 @@ class Session final : public Lane,
 
   // Guarded by who keeps the order in which sessions leave.
   uint64_t idle_stamp = 0;
-  // Guarded by who lets it expire: when to look at it, once it has expired.
-  absl::Time next_look = absl::InfiniteFuture();
+  // Guarded by who lets it expire: when to look whether it has, on the
+  // monotonic clock.
+  absl::Duration next_look = absl::InfiniteDuration();
 
   // -- What is done to it as a whole (session_edit.cc), thread-safe ----------
 
@@ -262,9 +263,12 @@ class Session final : public Lane,
   void Update(const UpdateSessionOptions& options,
               std::function<void(absl::StatusOr<SessionInfo>)> done);
 
-  // InfinitePast: it has expired by `now` and is deleted; else when to look
-  // again, InfiniteFuture if never.
-  absl::Time ExpireIfDue(absl::Time now);
+  // On the monotonic clock. -InfiniteDuration: it has expired by `now` and is
+  // deleted; else when to look
+  // again, InfiniteDuration if never.
+  absl::Duration ExpireIfDue(absl::Duration now);
+  // When it expires, as far as is known, likewise.
+  absl::Duration ExpiresAt() const;
 
   // Ends everything that goes on with it: its writer at once, its tasks when
   // they are planned next. Returns those that work on copies, whose lanes the
@@ -426,7 +430,11 @@ class Session final : public Lane,
   absl::Status AddTaskLocked(std::shared_ptr<Task> task, Prompt prompt,
                              KeptReply kept, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteUse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether it does not expire meanwhile.
+  bool Lives() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Time ExpireTime() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration ExpiresAtLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t NextOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -576,6 +584,9 @@ class Session final : public Lane,
   ByteBudget::Reservation counted_ ABSL_GUARDED_BY(mutex_);
   SessionRecord record_ ABSL_GUARDED_BY(mutex_);
   Reach reach_ ABSL_GUARDED_BY(mutex_);
+
+  // When it was used last, on the monotonic clock: the wall's may jump.
+  absl::Duration last_use_ ABSL_GUARDED_BY(mutex_);
 
   bool leased_ ABSL_GUARDED_BY(mutex_) = false;
   int readers_waiting_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -280,7 +280,7 @@ absl::Status Session::Put(StoredEdit edit, SessionEvent::Kind kind,
         edit.Apply(record);
         ++record.epoch;
         ++record.revision;
-        record.update_time = clock_->Now();
+        NoteUse();
         StoreWrite write = writes_.Next(uid());
         edit.Apply(write);
         write.record = record;

@@ -278,7 +278,7 @@ void Session::Update(const UpdateSessionOptions& options,
       }
       if (options.pinned.has_value()) record.pinned = *options.pinned;
       ++record.revision;
-      record.update_time = clock_->Now();
+      NoteUse();
       const SessionInfo info = InfoLocked();
       Tell(SessionEvent::Kind::kUpdated, "", after);
       after.idle = Idle();

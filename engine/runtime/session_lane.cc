@@ -86,7 +86,7 @@ void Session::PopTask(Afterwards& after) {
   task->SetLane(nullptr);
   const bool journaled = asking_ != Asking::kNo;
   asking_ = Asking::kNo;
-  record_.update_time = clock_->Now();
+  NoteUse();
   if (owed_ == task.get()) owed_ = nullptr;
   if (task->commits() && journaled && !deleted_ && !hot_->replay.has_value() &&
       task->ends_in_journal()) {
@@ -182,7 +182,7 @@ bool Session::BeginTask(Afterwards& after) {
   const Prompt prompt = task.TakePrompt();
   hot_->history.Add(prompt.bytes);
   hot_->input.AppendPrompt(prompt);
-  record_.update_time = clock_->Now();
+  NoteUse();
   after.progress = true;
   return true;
 }
@@ -332,7 +332,7 @@ void Session::Complete(const absl::Status& status, ConstRows logits) {
       FenceWriter(status, after);
     }
     CountTokens();
-    record_.update_time = clock_->Now();
+    NoteUse();
     if (task != nullptr) after.tasks.push_back(task);
     if (!status.ok() && hot_->replay.has_value() && !FailsAgain(status)) {
       FinishReplay(status, after);

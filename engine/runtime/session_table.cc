@@ -119,13 +119,13 @@ int64_t SessionTable::CountOf(const ServedModel& model) const {
 }
 
 void SessionTable::ExpireAt(const std::shared_ptr<Session>& session,
-                            absl::Time time) {
+                            absl::Duration time) {
   absl::MutexLock lock(&mutex_);
   ExpireAtLocked(session, time);
 }
 
 void SessionTable::ExpireAtLocked(const std::shared_ptr<Session>& session,
-                                  absl::Time time) {
+                                  absl::Duration time) {
   // An earlier look finds out when the next one is due.
   if (time >= session->next_look) return;
   const auto [first, last] = expiries_.equal_range(session->next_look);
@@ -139,20 +139,20 @@ void SessionTable::ExpireAtLocked(const std::shared_ptr<Session>& session,
 }
 
 std::vector<std::shared_ptr<Session>> SessionTable::TakeExpired(
-    absl::Time now) {
+    absl::Duration now, absl::Time wall) {
   std::vector<std::shared_ptr<Session>> taken;
   absl::MutexLock lock(&mutex_);
   while (!expiries_.empty() && expiries_.begin()->first <= now) {
     const std::shared_ptr<Session> session = expiries_.begin()->second.lock();
     expiries_.erase(expiries_.begin());
     if (session == nullptr) continue;
-    session->next_look = absl::InfiniteFuture();
+    session->next_look = absl::InfiniteDuration();
     const auto it = sessions_.find(session->id());
     if (it == sessions_.end() || it->second != session) continue;
-    const absl::Time next = session->ExpireIfDue(now);
-    if (next == absl::InfinitePast()) {
+    const absl::Duration next = session->ExpireIfDue(now);
+    if (next == -absl::InfiniteDuration()) {
       RemoveLocked(*session);
-      if (expired_.insert_or_assign(session->id(), now).second) {
+      if (expired_.insert_or_assign(session->id(), wall).second) {
         tombstones_.push_back(session->id());
       }
       taken.push_back(session);

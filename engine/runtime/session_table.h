@@ -60,13 +60,17 @@ class SessionTable {
   // Sessions that are bound to `model`.
   int64_t CountOf(const ServedModel& model) const;
 
-  // Looks at the session when `time` has come; what it then says counts.
-  void ExpireAt(const std::shared_ptr<Session>& session, absl::Time time);
-  // Takes out the sessions that have expired by `now`.
-  std::vector<std::shared_ptr<Session>> TakeExpired(absl::Time now);
+  // Looks at the session when `time` has come, on the monotonic clock; what it
+  // then says counts.
+  void ExpireAt(const std::shared_ptr<Session>& session, absl::Duration time);
+  // Takes out the sessions that have expired by `now`; by the wall clock that
+  // is `wall`.
+  std::vector<std::shared_ptr<Session>> TakeExpired(absl::Duration now,
+                                                    absl::Time wall);
 
  private:
-  void ExpireAtLocked(const std::shared_ptr<Session>& session, absl::Time time)
+  void ExpireAtLocked(const std::shared_ptr<Session>& session,
+                      absl::Duration time)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveLocked(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -80,7 +84,7 @@ class SessionTable {
   std::set<std::string> models_ ABSL_GUARDED_BY(mutex_);
   // When to look at which: one entry each, under Session::next_look. A session
   // that was used since gets a later one when its time has come.
-  std::multimap<absl::Time, std::weak_ptr<Session>> expiries_
+  std::multimap<absl::Duration, std::weak_ptr<Session>> expiries_
       ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Time> expired_ ABSL_GUARDED_BY(mutex_);
   // The ids in expired_, the oldest in front.

@@ -92,7 +92,7 @@ void Session::CloseWriter(const std::shared_ptr<SessionWriter>& writer) {
     absl::MutexLock lock(&mutex_);
     if (writer_ != writer) return;
     writer_ = nullptr;
-    record_.update_time = clock_->Now();
+    NoteUse();
     if (hot_ != nullptr) hot_->input.Reserve(0);
     after.wake = hot_ != nullptr;
   }
@@ -114,7 +114,7 @@ void Session::Accept(const InputRecord& input) {
   hot_->history.Add(input.bytes);
   queue.Append(input.bytes);
   if (input.end_of_turn) queue.EndTurn();
-  record_.update_time = clock_->Now();
+  NoteUse();
   stalled_ = false;
 }
 

@@ -53,11 +53,13 @@ class ClockJumpsTest : public ::testing::Test {
     engine_ = *std::move(engine);
     return absl::OkStatus();
   }
-  absl::Status Create(const std::string& id) {
+  absl::Status Create(const std::string& id,
+                      absl::Duration ttl = absl::ZeroDuration()) {
     return Outcome<SessionInfo>([&](const auto& done) {
              engine_->CreateSession(
                  {.id = id,
                   .model = "ttt",
+                  .ttl = ttl,
                   .request = {.id = "make-" + id,
                               .digest = "d",
                               .reply =
@@ -94,6 +96,21 @@ TEST_F(ClockJumpsTest, RequestsAreRememberedForADayThatPassed) {
   clock_.Pass(25);
   ASSERT_THAT(Create("d"), IsOk());
   EXPECT_THAT(Remembered(), ElementsAre("d"));
+}
+
+TEST_F(ClockJumpsTest, ASessionLivesForTheTimeThatPassed) {
+  ASSERT_THAT(Create("s", absl::Hours(10)), IsOk());
+  for (const int hours : {24 * 30, -24 * 60}) {
+    clock_.Jump(hours);
+    absl::SleepFor(absl::Seconds(2));  // a tick at least
+    EXPECT_THAT(engine_->GetSession("s"), IsOk()) << hours;
+  }
+  clock_.Pass(11);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (engine_->GetSession("s").ok() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_THAT(engine_->GetSession("s"), HasReason("SESSION_EXPIRED"));
 }
 
 TEST_F(ClockJumpsTest, ASessionGoesOnAndItsReplyIsKept) {
