@@ -34,6 +34,11 @@ class History {
   // In the session's unit.
   int64_t next_offset() const { return bytes_ / unit_bytes(); }
   int64_t unit_bytes() const { return UnitBytes(unit_); }
+  // From here on its bytes are kept.
+  int64_t kept_offset() const {
+    const int64_t oldest = bytes_ - static_cast<int64_t>(kept_.size());
+    return (oldest + unit_bytes() - 1) / unit_bytes();
+  }
 
   void Add(std::string_view bytes);
 

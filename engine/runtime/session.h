@@ -73,7 +73,15 @@ class Session;
 struct SessionWriter {
   explicit SessionWriter(StreamListener* listener) : notifier(listener) {}
   Notifier notifier;
-  absl::Status status;           // not OK: the turn is over
+  absl::Status status;  // not OK: the turn is over
+  // What came of comparing a segment with the journal, which is slow: the last
+  // one that was older than what memory has.
+  struct Comparison {
+    int64_t offset = 0;
+    std::string bytes;
+    absl::optional<History::Match> match;  // none: it is being compared
+  };
+  absl::optional<Comparison> comparison;
   int64_t position_at_open = 0;  // tokens of the history then
 };
 
@@ -425,6 +433,27 @@ class Session final : public Lane,
   int64_t PullInput(bool ends) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes input into the account of the history and into the queue.
   void Accept(const InputRecord& input) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What can be said of a segment by itself.
+  absl::Status CheckSegment(const AppendStream::Segment& segment,
+                            const std::string& bytes) const;
+  // Takes one that is right by itself, whose bytes are `bytes`.
+  struct Counted {
+    absl::optional<SegmentResult> result;
+    int64_t bytes = 0;
+  };
+  absl::StatusOr<AppendStream::Taken> TakeSegment(
+      const SessionWriter& writer, const AppendStream::Segment& segment,
+      const std::string& bytes, Counted& counted, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Compares a segment with what the history has there. None: it is being
+  // compared with the journal, and its writer is told when that is done.
+  absl::optional<History::Match> CompareSegment(int64_t offset,
+                                                std::string_view bytes,
+                                                Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CompareWithJournal(const std::shared_ptr<SessionWriter>& writer,
+                          const SessionWrites::Place& begin)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void FenceWriter(const absl::Status& status, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AddTaskLocked(std::shared_ptr<Task> task, Prompt prompt,

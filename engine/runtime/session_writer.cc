@@ -118,16 +118,85 @@ void Session::Accept(const InputRecord& input) {
   stalled_ = false;
 }
 
+absl::optional<History::Match> Session::CompareSegment(int64_t offset,
+                                                       std::string_view bytes,
+                                                       Afterwards& after) {
+  const History& history = hot_->history;
+  const History::Match match = history.Compare(offset, bytes);
+  const SessionWrites::Place begin = JournalBegin(record_);
+  const int64_t end =
+      offset + static_cast<int64_t>(bytes.size()) / history.unit_bytes();
+  if (match != History::Match::kTooOld || end <= begin.offset) return match;
+  absl::optional<SessionWriter::Comparison>& last = writer_->comparison;
+  if (last.has_value() && last->offset == offset && last->bytes == bytes) {
+    return last->match;
+  }
+  if (last.has_value() && !last->match.has_value()) return absl::nullopt;
+  last = {.offset = offset, .bytes = std::string(bytes), .match = {}};
+  after.calls.push_back(
+      [this, self = shared_from_this(), begin, writer = writer_] {
+        host_->Post(
+            [self, writer, begin] { self->CompareWithJournal(writer, begin); });
+      });
+  return absl::nullopt;
+}
+
+void Session::CompareWithJournal(const std::shared_ptr<SessionWriter>& writer,
+                                 const SessionWrites::Place& begin) {
+  int64_t offset = 0;
+  std::string bytes;
+  {
+    absl::MutexLock lock(&mutex_);
+    offset = writer->comparison->offset;
+    bytes = writer->comparison->bytes;
+  }
+  // A journal that was cut off meanwhile has nothing to compare with.
+  const absl::StatusOr<bool> agrees =
+      JournalAgrees(*store_, uid(), begin, UnitBytes(unit()), offset, bytes);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (agrees.ok() && !*agrees) {
+      writer->comparison->match = History::Match::kDifferent;
+    } else {
+      writer->comparison->match = agrees.ok() && offset >= begin.offset
+                                      ? History::Match::kSame
+                                      : History::Match::kTooOld;
+    }
+  }
+  writer->notifier.Notify();
+}
+
+absl::Status Session::CheckSegment(const AppendStream::Segment& segment,
+                                   const std::string& bytes) const {
+  const auto size = static_cast<int64_t>(bytes.size());
+  if (size == 0 || size > kMaxSegmentBytes) {
+    return BadField(
+        "segment.payload",
+        absl::StrCat("found ", size, " bytes for offset ", segment.offset,
+                     ", wanted 1 to ", kMaxSegmentBytes));
+  }
+  if (segment.offset < 0) {
+    return BadField("segment.offset", absl::StrCat("found ", segment.offset,
+                                                   ", wanted 0 or more"));
+  }
+  if (segment.crc32c.has_value()) {
+    const uint32_t found = Crc32c(bytes);
+    if (found != *segment.crc32c) {
+      return WithReason(absl::InvalidArgumentError(absl::StrCat(
+                            "segment at offset ", segment.offset,
+                            ": crc32c is ", found, ", want ", *segment.crc32c)),
+                        {.reason = "CRC_MISMATCH",
+                         .metadata = {{"offset", absl::StrCat(segment.offset)},
+                                      {"found", Hex(found)},
+                                      {"expected", Hex(*segment.crc32c)}}});
+    }
+  }
+  return model_->CheckInput(unit(), segment.payload,
+                            absl::StrCat("segment at offset ", segment.offset));
+}
+
 absl::StatusOr<AppendStream::Taken> Session::Write(
     const SessionWriter& writer, const AppendStream::Segment& segment) {
-  Observer& observer = *observer_;
-  const std::string& model = model_name_;
-  auto rejected = [&](SegmentResult result, absl::Status status) {
-    observer.OnSegment(model, result, 0);
-    return status;
-  };
-
-  AppendStream::Taken taken;
   {
     // Waiting costs nothing: a segment is looked at when there is room for it.
     absl::MutexLock lock(&mutex_);
@@ -135,49 +204,37 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     MNEME_RETURN_IF_ERROR(CheckHot());
     if (!HasRoomFor(PayloadSize(segment.payload))) {
       stalled_ = false;  // if it waits for what failed, that is tried again
-      taken.offer = Offer::kLater;
-      return taken;
+      return AppendStream::Taken{.offer = Offer::kLater};
     }
   }
-
-  // What can be said of the segment by itself.
   const std::string bytes = PayloadBytes(segment.payload);
-  const auto size = static_cast<int64_t>(bytes.size());
-  if (size == 0 || size > kMaxSegmentBytes) {
-    return rejected(SegmentResult::kRejected,
-                    BadField("segment.payload",
-                             absl::StrCat("found ", size, " bytes for offset ",
-                                          segment.offset, ", wanted 1 to ",
-                                          kMaxSegmentBytes)));
+  const absl::Status refused = CheckSegment(segment, bytes);
+  if (!refused.ok()) {
+    observer_->OnSegment(model_name_, SegmentResult::kRejected, 0);
+    return refused;
   }
-  if (segment.offset < 0) {
-    return rejected(
-        SegmentResult::kRejected,
-        BadField("segment.offset",
-                 absl::StrCat("found ", segment.offset, ", wanted 0 or more")));
+  Afterwards after;
+  Counted counted;
+  absl::StatusOr<AppendStream::Taken> taken = [&] {
+    absl::MutexLock lock(&mutex_);
+    return TakeSegment(writer, segment, bytes, counted, after);
+  }();
+  Do(after);
+  if (counted.result.has_value()) {
+    observer_->OnSegment(model_name_, *counted.result, counted.bytes);
   }
-  if (segment.crc32c.has_value()) {
-    const uint32_t found = Crc32c(bytes);
-    if (found != *segment.crc32c) {
-      return rejected(
-          SegmentResult::kRejected,
-          WithReason(absl::InvalidArgumentError(absl::StrCat(
-                         "segment at offset ", segment.offset, ": crc32c is ",
-                         found, ", want ", *segment.crc32c)),
-                     {.reason = "CRC_MISMATCH",
-                      .metadata = {{"offset", absl::StrCat(segment.offset)},
-                                   {"found", Hex(found)},
-                                   {"expected", Hex(*segment.crc32c)}}}));
-    }
-  }
-  if (const absl::Status status = model_->CheckInput(
-          unit(), segment.payload,
-          absl::StrCat("segment at offset ", segment.offset));
-      !status.ok()) {
-    return rejected(SegmentResult::kRejected, status);
-  }
+  return taken;
+}
 
-  absl::MutexLock lock(&mutex_);
+absl::StatusOr<AppendStream::Taken> Session::TakeSegment(
+    const SessionWriter& writer, const AppendStream::Segment& segment,
+    const std::string& bytes, Counted& counted, Afterwards& after) {
+  AppendStream::Taken taken;
+  const auto size = static_cast<int64_t>(bytes.size());
+  const auto rejected = [&](SegmentResult result, absl::Status status) {
+    counted.result = result;
+    return status;
+  };
   MNEME_RETURN_IF_ERROR(writer.status);
   MNEME_RETURN_IF_ERROR(CheckHot());
   if (!HasRoomFor(size)) {
@@ -200,9 +257,14 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
   const int64_t known_bytes =
       std::min((next - segment.offset) * unit_bytes, size);
   if (known_bytes > 0) {
+    const absl::optional<History::Match> match = CompareSegment(
+        segment.offset, std::string_view(bytes).substr(0, known_bytes), after);
+    if (!match.has_value()) {
+      taken.offer = Offer::kLater;
+      return taken;
+    }
     taken.duplicate = true;
-    switch (hot_->history.Compare(
-        segment.offset, std::string_view(bytes).substr(0, known_bytes))) {
+    switch (*match) {
       case History::Match::kSame:
         break;
       case History::Match::kTooOld:
@@ -220,7 +282,7 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
     }
   }
   if (known_bytes == size) {
-    observer.OnSegment(model, SegmentResult::kDuplicate, 0);
+    counted.result = SegmentResult::kDuplicate;
     return taken;
   }
   const std::string_view added = std::string_view(bytes).substr(known_bytes);
@@ -252,13 +314,16 @@ absl::StatusOr<AppendStream::Taken> Session::Write(
                     .bytes = std::string(added)};
   Accept(input);
   Journal(std::move(input), static_cast<int64_t>(added.size()) / unit_bytes);
-  observer.OnSegment(model, SegmentResult::kApplied, size - known_bytes);
+  counted = {.result = SegmentResult::kApplied, .bytes = size - known_bytes};
   return taken;
 }
 
 bool Session::Writable(const SessionWriter& writer) const {
   absl::MutexLock lock(&mutex_);
-  return !writer.status.ok() || hot_ == nullptr || HasRoomFor(1);
+  if (!writer.status.ok() || hot_ == nullptr) return true;
+  const bool comparing =
+      writer.comparison.has_value() && !writer.comparison->match.has_value();
+  return !comparing && HasRoomFor(1);
 }
 
 absl::Status Session::WriterStatus(const SessionWriter& writer) const {

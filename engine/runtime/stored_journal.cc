@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/runtime/stored_journal.h"
 
+#include <algorithm>
 #include <iterator>
 #include <string_view>
 
@@ -8,6 +9,25 @@
 #include "engine/base/status_macros.h"
 
 namespace mneme {
+
+namespace {
+
+// What a record adds to the history, in its order.
+std::vector<std::string_view> PiecesOf(const JournalRecord& record) {
+  if (const auto* input = std::get_if<InputRecord>(&record.body)) {
+    return {input->bytes};
+  }
+  if (const auto* ask = std::get_if<AskRecord>(&record.body)) {
+    return {ask->prompt};
+  }
+  std::vector<std::string_view> pieces;
+  for (const TakenToken& token : std::get<SaidRecord>(record.body).tokens) {
+    pieces.push_back(token.bytes);
+  }
+  return pieces;
+}
+
+}  // namespace
 
 absl::StatusOr<StoredJournal> ReadStoredJournal(
     const SessionStore& store, const std::string& uid,
@@ -40,6 +60,46 @@ absl::StatusOr<StoredJournal> ReadStoredJournal(
   }
   MNEME_RETURN_IF_ERROR(wrong);
   return journal;
+}
+
+SessionWrites::Place JournalBegin(const SessionRecord& record) {
+  if (record.start_seq.has_value() || record.ring.empty()) {
+    return {.seq = record.start_seq.value_or(record.replay_seq), .offset = 0};
+  }
+  return {.seq = record.ring.front().next_seq,
+          .offset = record.ring.front().offset};
+}
+
+absl::StatusOr<bool> JournalAgrees(const SessionStore& store,
+                                   const std::string& uid,
+                                   const SessionWrites::Place& begin,
+                                   int64_t unit_bytes, int64_t offset,
+                                   std::string_view bytes) {
+  const int64_t first = offset * unit_bytes;
+  const int64_t last = first + static_cast<int64_t>(bytes.size());
+  bool agrees = true;
+  absl::Status wrong;
+  const auto read = [&](uint64_t /*seq*/, std::string_view payload) {
+    const absl::StatusOr<JournalRecord> record = DecodeJournalRecord(payload);
+    wrong = record.status();
+    if (!wrong.ok()) return false;
+    int64_t at = record->offset * unit_bytes;
+    if (at >= last) return false;
+    for (const std::string_view piece : PiecesOf(*record)) {
+      const auto size = static_cast<int64_t>(piece.size());
+      const int64_t from = std::max(at, first);
+      const int64_t to = std::min(at + size, last);
+      if (from < to) {
+        agrees = agrees && piece.substr(from - at, to - from) ==
+                               bytes.substr(from - first, to - from);
+      }
+      at += size;
+    }
+    return agrees;
+  };
+  MNEME_RETURN_IF_ERROR(store.ReadJournal(uid, begin.seq, read));
+  MNEME_RETURN_IF_ERROR(wrong);
+  return agrees;
 }
 
 JournalRecord JournalReplay::Take() {

@@ -28,6 +28,18 @@ absl::StatusOr<StoredJournal> ReadStoredJournal(
     const SessionStore& store, const std::string& uid,
     const SessionWrites::Place& begin, uint64_t end_seq);
 
+// Where the journal of a session begins.
+SessionWrites::Place JournalBegin(const SessionRecord& record);
+
+// Whether what the journal, which begins at `begin`, has of `bytes` is the
+// same: bytes as a history counts them, `unit_bytes` for each step of an
+// offset, that were sent for `offset`. Errors as ReadStoredJournal. Blocks.
+absl::StatusOr<bool> JournalAgrees(const SessionStore& store,
+                                   const std::string& uid,
+                                   const SessionWrites::Place& begin,
+                                   int64_t unit_bytes, int64_t offset,
+                                   std::string_view bytes);
+
 // A journal, one event after the other.
 class JournalReplay {
  public:

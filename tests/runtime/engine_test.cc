@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/crc32c.h"
 #include "gmock/gmock.h"
@@ -67,6 +68,33 @@ TEST_F(EngineTest, AnOldDuplicateIsTakenUnverified) {
   EXPECT_FALSE(old.verified);
   EXPECT_THAT(stream->Write({.offset = 199'990, .payload = "b"}),
               HasReason("SEGMENT_CONFLICT"));
+}
+
+TEST_F(EngineTest, AnOldDuplicateIsComparedWithTheJournal) {
+  StartEngine({.threads = 1, .snapshot_interval_tokens = 1 << 20});
+  Create("s");
+  std::string text;
+  for (int i = 0; i < 25'000; ++i) text += absl::StrCat(i % 7919, " ");
+  ASSERT_THAT(AppendAll(*engine_, "s", text, {50'000, 3}), IsOk());
+  ProgressWaiter waiter;
+  const auto stream = *engine_->OpenAppend({.session = "s"}, &waiter);
+  const auto offer = [&](int64_t offset, const std::string& piece) {
+    while (true) {
+      auto taken = stream->Write({.offset = offset, .payload = piece});
+      if (!taken.ok() || taken->offer == Offer::kTaken) return taken;
+      EXPECT_TRUE(waiter.Wait());
+    }
+  };
+  for (const int64_t offset : {0, 49'990, 50'002}) {
+    std::string piece = text.substr(offset, 100);
+    const auto same = offer(offset, piece);
+    ASSERT_THAT(same, IsOk());
+    EXPECT_TRUE(same->duplicate);
+    EXPECT_TRUE(same->verified);
+    piece[50] ^= 1;
+    EXPECT_THAT(offer(offset, piece), HasReason("SEGMENT_CONFLICT")) << offset;
+    EXPECT_THAT(stream->status(), IsOk());
+  }
 }
 
 TEST_F(EngineTest, DamagedAndWrongSegmentsChangeNothing) {
