@@ -41,7 +41,8 @@ struct EngineOptions {
   // Most that the store may take; 0: no limit, in memory session_memory_bytes.
   int64_t store_bytes = 0;
   // Most that the journal and the snapshots of one session may take; 0: no
-  // limit.
+  // limit. Older automatic snapshots go first; then what would add to it gets
+  // RESOURCE_EXHAUSTED (QUOTA), but for what an answer says.
   int64_t session_store_bytes = 0;
   // Tokens after which a session's state is written to the store anew, and how
   // many such states are kept; at least 1 each.

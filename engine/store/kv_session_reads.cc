@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/store/blob_pieces.h"
 #include "engine/store/kv_session_store.h"
@@ -179,7 +180,6 @@ absl::Status KvSessionStore::VerifySession(const std::string& uid) const {
 absl::StatusOr<std::vector<RememberedRequest>> KvSessionStore::ReadRequests()
     const {
   std::vector<RememberedRequest> requests;
-  absl::Status wrong;
   MNEME_RETURN_IF_ERROR(kv_->Scan(
       kMeta, kRequestPrefix, BehindPrefix(kRequestPrefix),
       [&](std::string_view key, std::string_view value) {
@@ -187,15 +187,14 @@ absl::StatusOr<std::vector<RememberedRequest>> KvSessionStore::ReadRequests()
             Unseal(kMeta, key, value);
         absl::StatusOr<AgedRequest> aged =
             payload.ok() ? DecodeAgedRequest(*payload) : payload.status();
-        if (!aged.ok()) {
-          wrong = absl::DataLossError(
-              absl::StrCat("a remembered request: ", aged.status().message()));
-          return false;
+        if (aged.ok()) {
+          requests.push_back(std::move(aged->request));
+        } else {
+          LogWarning("a remembered request is damaged, and forgotten: ",
+                     std::string(aged.status().message()));
         }
-        requests.push_back(std::move(aged->request));
         return true;
       }));
-  MNEME_RETURN_IF_ERROR(wrong);
   return requests;
 }
 

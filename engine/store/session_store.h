@@ -84,7 +84,7 @@ class SessionStore {
   // Reads all that is kept of a session: DATA_LOSS with all that is wrong.
   // NOT_FOUND if it is not there.
   virtual absl::Status VerifySession(const std::string& uid) const = 0;
-  // The oldest first.
+  // The oldest first. Damaged ones are logged and left out.
   virtual absl::StatusOr<std::vector<RememberedRequest>> ReadRequests()
       const = 0;
 
