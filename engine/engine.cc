@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -20,6 +21,9 @@
 
 namespace mneme {
 namespace {
+
+// How long sessions may take to be written that are in memory at the end.
+constexpr absl::Duration kLeaveTime = absl::Seconds(3);
 
 absl::Status Draining() {
   return WithReason(absl::UnavailableError("the server is draining"),
@@ -72,6 +76,11 @@ absl::Status EngineImpl::CheckAdmitting() const {
   return draining_ ? Draining() : absl::OkStatus();
 }
 
+absl::Status EngineImpl::CheckOpen() const {
+  absl::MutexLock lock(&mutex_);
+  return closed_ ? Draining() : absl::OkStatus();
+}
+
 EngineImpl::EngineImpl(const EngineOptions& options,
                        std::unique_ptr<Backend> backend,
                        std::unique_ptr<SessionStore> store)
@@ -94,6 +103,7 @@ EngineImpl::EngineImpl(const EngineOptions& options,
 
 EngineImpl::~EngineImpl() {
   Drain(absl::InfinitePast());
+  Close();
   // Generations without a stream hold their sessions until they have ended.
   tasks_.AwaitNone(absl::InfiniteFuture());
   waits_.Stop();
@@ -218,8 +228,29 @@ int64_t EngineImpl::Drain(absl::Time deadline) {
     task->Cancel();  // if it is at work
     WakeLane(scheduler_, *task);
   }
-  residency_.EvictAll();
+  calls_.AwaitNone(deadline);
+  residency_.EvictAll(*clock_, std::max(deadline, clock_->Now()) + kLeaveTime);
   return static_cast<int64_t>(left.size());
+}
+
+void EngineImpl::Close() {
+  // Streams may have held some until now.
+  residency_.EvictAll(*clock_, clock_->Now() + kLeaveTime);
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+    closed_ = true;
+  }
+  std::string last;
+  while (true) {
+    const std::vector<std::shared_ptr<Session>> chunk =
+        sessions_.List(last, kListChunk);
+    for (const std::shared_ptr<Session>& session : chunk) {
+      session->Close(Draining());
+    }
+    if (static_cast<int64_t>(chunk.size()) < kListChunk) return;
+    last = chunk.back()->id();
+  }
 }
 
 absl::StatusOr<SessionInfo> Engine::CreateSession(

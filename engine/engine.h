@@ -251,10 +251,16 @@ class Engine {
   virtual std::vector<AnsweredRequest> TakeAnsweredRequests() = 0;
 
   // Refuses new sessions and streams from now on, and waits until all
-  // running ones have ended, or until `deadline`: what then still runs is
-  // cancelled. Then writes the sessions in memory to the store. Returns the
-  // number cancelled.
+  // running ones have ended and no call waits for a session, or until
+  // `deadline`: what then still runs is cancelled. Then writes the sessions in
+  // memory to the store, as far as that goes in a few seconds beyond
+  // `deadline`: the others are in their journals. Returns the number cancelled.
   virtual int64_t Drain(absl::Time deadline) = 0;
+
+  // What still waits or runs ends with UNAVAILABLE (DRAINING), and so does all
+  // that comes later and would have to wait; nothing is computed any more. What
+  // was accepted stays. To be called after Drain, when only the end is left.
+  virtual void Close() = 0;
 };
 
 }  // namespace mneme

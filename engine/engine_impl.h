@@ -25,6 +25,7 @@
 #include "engine/runtime/session.h"
 #include "engine/runtime/session_streams.h"
 #include "engine/runtime/session_table.h"
+#include "engine/runtime/waiting_calls.h"
 #include "engine/runtime/work_threads.h"
 #include "engine/store/session_store.h"
 
@@ -101,6 +102,7 @@ class EngineImpl final : public Engine, private SessionHost {
   absl::Status SetSessionMemory(int64_t bytes) override;
   std::vector<AnsweredRequest> TakeAnsweredRequests() override;
   int64_t Drain(absl::Time deadline) override;
+  void Close() override;
 
  private:
   class Import;
@@ -108,6 +110,8 @@ class EngineImpl final : public Engine, private SessionHost {
   // Threads that read and write states beside the passes.
   static constexpr int kIoThreads = 2;
   static constexpr int kThreadsThatWait = 4;
+  // Sessions that are looked at under one lock of their table.
+  static constexpr int64_t kListChunk = 1000;
   // And the one that calls.
   static constexpr int kStoreThreads = kIoThreads + kThreadsThatWait + 1;
 
@@ -133,6 +137,8 @@ class EngineImpl final : public Engine, private SessionHost {
   }
 
   absl::Status CheckAdmitting() const;
+  // UNAVAILABLE (DRAINING) once it is closed.
+  absl::Status CheckOpen() const;
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
       const std::string& name) const;
   // The one with the fingerprint; `name` is what its session called it.
@@ -225,12 +231,14 @@ class EngineImpl final : public Engine, private SessionHost {
   ByteBudget index_;  // only counts
   const std::unique_ptr<SessionStore> store_;
   TaskRegistry tasks_;
+  WaitingCalls calls_;
   SessionTable sessions_;
   Residency residency_;
 
   mutable absl::Mutex mutex_;
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   // On the monotonic clock; not before.
   absl::Duration next_compaction_ ABSL_GUARDED_BY(mutex_) =
       -absl::InfiniteDuration();

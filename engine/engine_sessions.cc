@@ -15,7 +15,6 @@
 namespace mneme {
 namespace {
 
-constexpr int64_t kListChunk = 1000;
 // How often what was deleted is taken out of the store's files.
 constexpr absl::Duration kCompactEvery = absl::Minutes(10);
 
@@ -68,9 +67,10 @@ absl::Status EngineImpl::BindModel(Session& session) const {
 
 void EngineImpl::StartLoad(std::shared_ptr<Session> session) {
   io_.Post([this, session = std::move(session)] {
-    const absl::Status bound = BindModel(*session);
-    if (!bound.ok()) {
-      session->FailLoad(bound);
+    absl::Status refused = CheckOpen();
+    if (refused.ok()) refused = BindModel(*session);
+    if (!refused.ok()) {
+      session->FailLoad(refused);
     } else {
       residency_.Load(*session);
     }
@@ -81,6 +81,7 @@ void EngineImpl::Load(const std::string& id, const std::string& uid,
                       Done<std::shared_ptr<SessionHold>> done) {
   const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, uid);
   absl::Status refused = found.status();
+  if (refused.ok()) refused = CheckOpen();
   if (refused.ok()) refused = BindModel(**found);
   if (!refused.ok()) {
     done(refused);
@@ -88,8 +89,8 @@ void EngineImpl::Load(const std::string& id, const std::string& uid,
   }
   // What a stream takes is there too, if others can make room for it.
   const int64_t room = kStreamBytes + (*found)->model().layout()->state_bytes();
-  auto hold = [this, session = *found, done,
-               room](const absl::StatusOr<LoadReport>& report) {
+  auto hold = [this, session = *found, done, room, call = calls_.Enter()](
+                  const absl::StatusOr<LoadReport>& report) {
     if (!report.ok()) {
       done(Rejected(session->model_name(), report.status()));
       return;
@@ -153,14 +154,14 @@ void EngineImpl::WithQuiet(
     return;
   }
   Load(session->id(), session->uid(),
-       [session, work = std::move(work)](
+       [session, work = std::move(work), call = calls_.Enter()](
            const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
          if (!hold.ok()) {
            work(hold.status(), *session);
            return;
          }
          session->WhenQuiet(
-             [session, hold = *hold, work](const absl::Status& status) {
+             [session, hold = *hold, work, call](const absl::Status& status) {
                work(status, *session);
              });
        });

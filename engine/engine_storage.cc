@@ -72,7 +72,9 @@ void EngineImpl::ForkFrom(Session& source, const StoredSnapshot* base,
     done(record.status());
     return;
   }
-  record->snapshot_interval_tokens = source.Info().snapshot_interval_tokens;
+  const SessionInfo like = source.Info();
+  record->snapshot_interval_tokens = like.snapshot_interval_tokens;
+  record->pinned = like.pinned;
   if (base != nullptr) BeginAt(*base, *record);
   AddSession(*std::move(record), model, options.request,
              SessionEventKind::kFork, std::move(done));
@@ -110,7 +112,7 @@ void EngineImpl::ForkSession(const ForkOptions& options,
           done(status);
           return;
         }
-        if (quiet.Info().next_offset == 0 && quiet.Snapshots().empty()) {
+        if (quiet.Untouched()) {
           ForkFrom(quiet, nullptr, options, done);
           return;
         }

@@ -171,6 +171,8 @@ int64_t GrpcServer::EndWork(absl::Time deadline) {
 
 int64_t GrpcServer::Drain(absl::Time deadline) {
   const int64_t cut_off = EndWork(deadline);
+  // Every call has its answer soon; the shutdown waits for that.
+  options_.engine->Close();
   operations_table_.StopWaiting();
   // Health watches and idle connections never end by themselves.
   const auto flushed =

@@ -31,6 +31,14 @@ absl::Status BadField(const std::string& field,
       {.reason = "BAD_FIELD", .metadata = {{"field", field}}});
 }
 
+absl::Status BadUtf8(const std::string& field, int64_t offset,
+                     const std::string& description) {
+  return WithReason(
+      absl::InvalidArgumentError(absl::StrCat(field, ": ", description)),
+      {.reason = "BAD_UTF8",
+       .metadata = {{"field", field}, {"offset", absl::StrCat(offset)}}});
+}
+
 absl::optional<ErrorReason> GetReason(const absl::Status& status) {
   const absl::optional<absl::Cord> payload = status.GetPayload(kPayloadUrl);
   if (!payload.has_value()) return absl::nullopt;

@@ -6,6 +6,7 @@
 #ifndef MNEME_ENGINE_BASE_ERRORS_H_
 #define MNEME_ENGINE_BASE_ERRORS_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +28,11 @@ absl::Status WithReason(absl::Status status, ErrorReason reason);
 // INVALID_ARGUMENT BAD_FIELD. `field` is its path in a request, in proto
 // spelling; the description says what was found and what was wanted.
 absl::Status BadField(const std::string& field, const std::string& description);
+
+// INVALID_ARGUMENT BAD_UTF8. As BadField, and at which byte the text is wrong,
+// counted as the field's offsets are.
+absl::Status BadUtf8(const std::string& field, int64_t offset,
+                     const std::string& description);
 
 // The reason attached to `status`, if any.
 absl::optional<ErrorReason> GetReason(const absl::Status& status);

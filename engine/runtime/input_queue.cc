@@ -178,9 +178,9 @@ absl::Status InputQueue::CheckText(std::string_view text,
     if (c.kind == Utf8Char::Kind::kIncomplete) return absl::OkStatus();
     at = c.bytes - static_cast<int64_t>(begun.size());
     if (c.kind == Utf8Char::Kind::kMalformed) {
-      return BadField(field,
-                      absl::StrCat("found a character broken off at byte ",
-                                   offset + at, ", wanted UTF-8"));
+      return BadUtf8(field, offset + at,
+                     absl::StrCat("found a character broken off at byte ",
+                                  offset + at, ", wanted UTF-8"));
     }
   }
   const Utf8Prefix whole = WholeUtf8Chars(text.substr(at));
@@ -188,9 +188,10 @@ absl::Status InputQueue::CheckText(std::string_view text,
   if (whole.cut || at == static_cast<int64_t>(text.size())) {
     return absl::OkStatus();
   }
-  return BadField(
-      field, absl::StrCat("found 0x", absl::Hex(static_cast<uint8_t>(text[at])),
-                          " at byte ", offset + at, ", wanted UTF-8"));
+  return BadUtf8(
+      field, offset + at,
+      absl::StrCat("found 0x", absl::Hex(static_cast<uint8_t>(text[at])),
+                   " at byte ", offset + at, ", wanted UTF-8"));
 }
 
 absl::Status InputQueue::CheckLimit(const std::string& what,

@@ -76,7 +76,7 @@ class InputQueue {
   // nothing, until there is more.
   bool idle() const { return idle_; }
 
-  // Checks that `text` can follow what is there. INVALID_ARGUMENT (BAD_FIELD)
+  // Checks that `text` can follow what is there. INVALID_ARGUMENT (BAD_UTF8)
   // naming `field` and the byte, counted from `offset`.
   absl::Status CheckText(std::string_view text, const std::string& field,
                          int64_t offset = 0) const;

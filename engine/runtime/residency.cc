@@ -38,9 +38,9 @@ bool Residency::EvictOne(uint64_t stamp) {
   }
 }
 
-void Residency::EvictAll() {
+void Residency::EvictAll(const Clock& clock, absl::Time end) {
   const uint64_t last = LastStamp();
-  while (EvictOne(last)) {
+  while (clock.Now() < end && EvictOne(last)) {
   }
 }
 

@@ -9,7 +9,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "engine/base/byte_budget.h"
+#include "engine/base/clock.h"
 #include "engine/runtime/session.h"
 
 namespace mneme {
@@ -38,8 +40,8 @@ class Residency {
   }
   // Puts sessions out until so much is free, or no idle one is left. Blocks.
   void MakeRoom(int64_t bytes);
-  // Puts out all that are idle. Blocks.
-  void EvictAll();
+  // Puts out all that are idle, or what it can of them until `end`. Blocks.
+  void EvictAll(const Clock& clock, absl::Time end);
   // Puts sessions out until the budget can be `bytes`, and makes it so. False
   // if what is in use takes more. Blocks.
   bool SetLimit(int64_t bytes);

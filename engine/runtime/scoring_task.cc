@@ -75,6 +75,8 @@ Demand ScoringTask::Plan(SessionState& state, HistorySink& history) {
     // A full block before the Ask goes by the path it would have gone anyway.
     if (state.tail_room() == 0) return ComputeTail(state);
     started_ = true;
+    begin_offset_ = history.next_offset();
+    begin_position_ = state.position();
     state.Ask();
   }
   if (!cancelled_.ok()) {
@@ -138,6 +140,10 @@ void ScoringTask::OnCommitted(SessionState& state, HistorySink& history) {
 void ScoringTask::Finish(const absl::Status& status, int64_t next_offset,
                          int64_t position) {
   if (done_) return;
+  if (started_ && !setup_.commit) {  // nothing of it is history
+    next_offset = begin_offset_;
+    position = begin_position_;
+  }
   const absl::Duration queue_time =
       started_ ? first_pass_ - arrival_ : absl::ZeroDuration();
   setup_.observer->OnScored(setup_.model->name, totals_.tokens_scored,

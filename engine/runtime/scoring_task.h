@@ -79,6 +79,8 @@ class ScoringTask final : public Task {
 
   // The scheduler thread's own.
   bool started_ = false;
+  int64_t begin_offset_ = 0;    // once started: where the history stood
+  int64_t begin_position_ = 0;  // likewise
   absl::Duration first_pass_;
   std::vector<ScoreEvent::Token> unscored_;  // tokens of the tail
   int64_t unscored_bytes_ = 0;               // of text, theirs

@@ -70,12 +70,12 @@ absl::StatusOr<std::vector<TextToken>> ServedModel::Tokenize(
   }
   const Utf8Prefix whole = WholeUtf8Chars(text);
   if (tokenizer->utf8() && whole.whole_bytes < size) {
-    return BadField(
-        "text", absl::StrCat("found byte ", whole.whole_bytes,
-                             whole.cut ? " to begin a character that is cut "
-                                         "off"
-                                       : " to be part of no character",
-                             ", wanted UTF-8"));
+    return BadUtf8(
+        "text", whole.whole_bytes,
+        absl::StrCat("found byte ", whole.whole_bytes,
+                     whole.cut ? " to begin a character that is cut off"
+                               : " to be part of no character",
+                     ", wanted UTF-8"));
   }
   std::vector<TextToken> tokens;
   tokenizer->EncodeFront(text, {.begins = true, .ends = true},

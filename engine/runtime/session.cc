@@ -128,8 +128,13 @@ absl::Status Session::CheckAlive() const {
       {.reason = "SESSION_NOT_FOUND", .metadata = {}});
 }
 
-absl::Status Session::CheckHot() const {
+absl::Status Session::CheckOpen() const {
   MNEME_RETURN_IF_ERROR(CheckAlive());
+  return closed_;
+}
+
+absl::Status Session::CheckHot() const {
+  MNEME_RETURN_IF_ERROR(CheckOpen());
   if (hot_ != nullptr && place_ == Place::kHot) return absl::OkStatus();
   return WithReason(
       absl::UnavailableError(absl::StrCat(
@@ -286,13 +291,13 @@ absl::Duration Session::ExpireIfDue(absl::Duration now) {
 
 bool Session::AwaitReadable() {
   auto readable = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return deleted_ || place_ != Place::kHot ||
+    return !CheckOpen().ok() || place_ != Place::kHot ||
            (!leased_ && (settled() || stalled_));
   };
   ++readers_waiting_;
   mutex_.Await(absl::Condition(&readable));
   --readers_waiting_;
-  return !deleted_ && place_ == Place::kHot;
+  return CheckOpen().ok() && place_ == Place::kHot;
 }
 
 absl::Status Session::WithState(
@@ -320,6 +325,19 @@ absl::Status Session::WithState(
   }
   Do(after);
   return absl::OkStatus();
+}
+
+void Session::Close(const absl::Status& status) {
+  Afterwards after;
+  {
+    absl::MutexLock lock(&mutex_);
+    closed_ = status;
+    FenceWriter(status, after);
+    AnswerWaiters(status, after);
+    RefuseQuiet(status, after);
+    after.wake = hot_ != nullptr;
+  }
+  Do(after);
 }
 
 std::vector<std::shared_ptr<Task>> Session::Delete(SessionEvent::Kind kind) {

@@ -239,6 +239,8 @@ class Session final : public Lane,
                             const Remembering& remember);
   // By offset, the oldest first.
   std::vector<StoredSnapshot> Snapshots() const;
+  // Whether it is as one that was just made, or emptied.
+  bool Untouched() const;
   // What a snapshot of it would contain. Blocks. REQUIRES: as of KeepSnapshot.
   struct Contents {
     StoredSnapshot snapshot;  // without blob and name
@@ -259,7 +261,8 @@ class Session final : public Lane,
   bool InfoAtRest(SessionInfo& info) const;
   // Calls `read` with the state and the pending text, when no pass is using it
   // and no full block waits for one. NOT_FOUND if the session was deleted;
-  // UNAVAILABLE if it left memory. REQUIRES: it is held.
+  // UNAVAILABLE if it left memory; what it was closed with. REQUIRES: it is
+  // held.
   absl::Status WithState(
       absl::FunctionRef<void(const SessionState& state,
                              std::string_view pending, SessionInfo& info)>
@@ -282,6 +285,11 @@ class Session final : public Lane,
   // they are planned next. Returns those that work on copies, whose lanes the
   // caller wakes. `kind` is what its watches hear last.
   std::vector<std::shared_ptr<Task>> Delete(SessionEvent::Kind kind);
+  // Ends everything that goes on with it with `status`, which all that comes
+  // is refused with too; nothing of it is computed any more, and it does not
+  // leave memory. What was accepted stays in the journal: tasks that cannot end
+  // at once are cut off, as by a crash.
+  void Close(const absl::Status& status);
   // Removes what is stored of it, and as long as that is not done changes
   // nothing else: Delete comes afterwards. `done` gets the session as it was.
   // ABORTED (ETAG_MISMATCH).
@@ -401,6 +409,8 @@ class Session final : public Lane,
   }
   // The task that writes the history, or will; null if none.
   const Task* CommittingTask() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Who uses it, as the contract spells that. REQUIRES: someone does.
+  std::string Busy() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether input has to wait: for a task that writes, for one whose history
   // ends where the input so far does, or for credit.
   bool HasRoomFor(int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -414,6 +424,8 @@ class Session final : public Lane,
   // says whether what they made history is.
   void AbandonTasks(const absl::Status& status, const absl::Status& stored,
                     Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All of them end because it is closed.
+  void CutOffTasks(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The generation that was cut off, where the history went on all the same.
   void AbandonSuspended(Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -422,7 +434,7 @@ class Session final : public Lane,
   // begun.
   bool BeginTask(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits until the state is between two passes and no full block waits for
-  // one. False if the session was deleted, or left memory.
+  // one. False if the session was deleted or closed, or left memory.
   bool AwaitReadable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Hands the state to work that waits for it, if there is some.
   bool BeginQuiet(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -467,6 +479,8 @@ class Session final : public Lane,
   SessionInfo InfoLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t NextOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AbsorbedOffset() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // NOT_FOUND if it was deleted; else what it was closed with.
+  absl::Status CheckOpen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // NOT_FOUND if it was deleted.
   absl::Status CheckAlive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // UNAVAILABLE (STORE_UNAVAILABLE) if it lost what it had in memory.
@@ -620,6 +634,7 @@ class Session final : public Lane,
   bool leased_ ABSL_GUARDED_BY(mutex_) = false;
   int readers_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool deleted_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);
   // The planned pass is a task's.
   bool task_pass_ ABSL_GUARDED_BY(mutex_) = false;
   // The last pass failed: nothing is retried until something new happens.

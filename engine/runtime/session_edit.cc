@@ -175,24 +175,30 @@ std::vector<StoredSnapshot> Session::Snapshots() const {
   return snapshots;
 }
 
+bool Session::Untouched() const {
+  absl::MutexLock lock(&mutex_);
+  return record_.ring.empty() && writes_.end().seq == record_.replay_seq;
+}
+
 absl::StatusOr<bool> Session::Seize(bool takeover) {
   Afterwards after;
   absl::Status status;
   bool fenced = false;
   {
     auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return deleted_ ||
+      return !CheckOpen().ok() ||
              (!leased_ && (place_ == Place::kHot || place_ == Place::kCold));
     };
     absl::MutexLock lock(&mutex_);
     mutex_.Await(absl::Condition(&free));
-    status = CheckAlive();
+    status = CheckOpen();
     if (status.ok() && !takeover &&
         (writer_ != nullptr || CommittingTask() != nullptr ||
          !tasks_.empty())) {
-      status = WithReason(absl::AbortedError(absl::StrCat(
-                              "session ", id(), " is in use; want takeover")),
-                          {.reason = "SESSION_BUSY", .metadata = {}});
+      status = WithReason(
+          absl::AbortedError(
+              absl::StrCat("session ", id(), " is in use; want takeover")),
+          {.reason = "SESSION_BUSY", .metadata = {{"busy", Busy()}}});
     }
     if (status.ok()) {
       const absl::Status taken = TakenOver(id(), record_.epoch + 1);

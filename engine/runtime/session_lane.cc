@@ -133,6 +133,11 @@ void Session::AbandonTasks(const absl::Status& status,
   planned_ = false;
 }
 
+void Session::CutOffTasks(Afterwards& after) {
+  if (!said_.empty()) JournalSaid(nullptr);
+  AbandonTasks(closed_, absl::OkStatus(), after);
+}
+
 void Session::AbandonSuspended(Afterwards& after) {
   if (hot_->suspended == nullptr) return;
   Sink sink(*this);
@@ -226,6 +231,10 @@ Demand Session::PlanLocked(Afterwards& after) {
   SessionState& state = *hot_->state;
   Sink sink(*this);
   DropAborted(after);
+  if (!closed_.ok() && (hot_->replay.has_value() || asking_ == Asking::kNo)) {
+    if (!hot_->replay.has_value()) CutOffTasks(after);
+    return {};
+  }
   while (true) {
     const bool replays = hot_->replay.has_value();
     if (stalled_) {
@@ -241,6 +250,7 @@ Demand Session::PlanLocked(Afterwards& after) {
     if (asking) tasks_.front()->CountPromptTokens(pulled);
     if (hot_->input.idle() != was_idle) after.progress = true;
     if (!settled() && !(asking && hot_->input.idle())) {
+      if (!closed_.ok()) break;
       task_pass_ = false;
       return ComputeTail(state);
     }
@@ -273,11 +283,14 @@ Demand Session::PlanLocked(Afterwards& after) {
       continue;
     }
     if (!task->done()) {
+      if (!closed_.ok()) break;
       task_pass_ = true;
       return demand;
     }
     PopTask(after);
   }
+  CutOffTasks(after);  // they would need another pass to come to an end
+  return {};
 }
 
 Demand Session::Plan() {
@@ -301,7 +314,9 @@ Demand Session::Plan() {
 
 bool Session::Begin() {
   absl::MutexLock lock(&mutex_);
-  if (deleted_ || leased_ || !planned_ || hot_ == nullptr) return false;
+  if (deleted_ || leased_ || !planned_ || hot_ == nullptr || !closed_.ok()) {
+    return false;
+  }
   planned_ = false;
   leased_ = true;
   return true;
@@ -354,6 +369,13 @@ const Task* Session::CommittingTask() const {
   return nullptr;
 }
 
+std::string Session::Busy() const {
+  const Task* task = CommittingTask();
+  if (task == nullptr && writer_ != nullptr) return "APPENDING";
+  if (task == nullptr) task = tasks_.front().get();
+  return BusyName(task->activity());
+}
+
 bool Session::Keeps(const std::string& request_id) const {
   const KeptReply& kept = hot_->kept;
   return !request_id.empty() && kept.request_id == request_id &&
@@ -395,7 +417,7 @@ absl::Status Session::AddTaskLocked(std::shared_ptr<Task> task, Prompt prompt,
   }
   const Task* const writing = CommittingTask();
   if (task->commits() && writing != nullptr) {
-    const std::string busy = BusyName(writing->activity());
+    const std::string busy = Busy();
     return WithReason(
         absl::AbortedError(absl::StrCat(
             "session ", id(), " has another request that writes it: ", busy)),

@@ -45,7 +45,7 @@ bool Session::Hold(Waiter waiter, bool* start) {
   absl::Status refused;
   {
     absl::MutexLock lock(&mutex_);
-    refused = CheckAlive();
+    refused = CheckOpen();
     if (refused.ok()) refused = CheckWhole();
     if (refused.ok()) {
       if (place_ == Place::kHot) {
@@ -374,7 +374,7 @@ bool Session::TryLeave() {
   {
     absl::MutexLock lock(&mutex_);
     if (place_ != Place::kHot || holds_ > 0 || record_.pinned || deleted_ ||
-        snapshot_wanted_ || InUse()) {
+        snapshot_wanted_ || InUse() || !closed_.ok()) {
       return false;
     }
     place_ = Place::kLeaving;

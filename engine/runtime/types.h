@@ -434,7 +434,7 @@ struct ScoreEvent {
 
   // kFinished
   absl::Status status;
-  int64_t next_offset = 0;  // of the session
+  int64_t next_offset = 0;  // of the session; without commit, where it stood
   int64_t position = 0;     // likewise
   absl::Duration queue_time;
   absl::Duration compute_time;

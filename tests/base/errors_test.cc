@@ -33,6 +33,16 @@ TEST(ErrorReasonTest, AReasonNeedsNoMetadata) {
   EXPECT_THAT(reason->metadata, IsEmpty());
 }
 
+TEST(ErrorReasonTest, BadTextSaysWhere) {
+  const absl::Status status = BadUtf8("text", 7, "found half a character");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  const absl::optional<ErrorReason> reason = GetReason(status);
+  ASSERT_TRUE(reason.has_value());
+  EXPECT_EQ(reason->reason, "BAD_UTF8");
+  EXPECT_THAT(reason->metadata,
+              ElementsAre(Pair("field", "text"), Pair("offset", "7")));
+}
+
 TEST(ErrorReasonTest, AStatusWithoutReasonHasNone) {
   EXPECT_FALSE(GetReason(absl::InternalError("plain")).has_value());
   EXPECT_FALSE(GetReason(absl::OkStatus()).has_value());

@@ -25,8 +25,11 @@ void Free(void* block) {
 
 }  // namespace
 
-// The other forms call these.
+// The forms for arrays call these.
 void* operator new(size_t bytes) {
+  return Count(std::malloc(bytes > 0 ? bytes : 1));
+}
+void* operator new(size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
   return Count(std::malloc(bytes > 0 ? bytes : 1));
 }
 void* operator new(size_t bytes, std::align_val_t alignment) {
@@ -35,6 +38,9 @@ void* operator new(size_t bytes, std::align_val_t alignment) {
 }
 void operator delete(void* block) noexcept { Free(block); }
 void operator delete(void* block, size_t /*bytes*/) noexcept { Free(block); }
+void operator delete(void* block, const std::nothrow_t& /*tag*/) noexcept {
+  Free(block);
+}
 void operator delete(void* block, std::align_val_t /*align*/) noexcept {
   Free(block);
 }

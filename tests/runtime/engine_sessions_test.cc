@@ -218,6 +218,16 @@ TEST_F(SegmentCommitTest, WhatFollowsDependsOnWhereItWas) {
   EXPECT_NE(read("d", text.size(), {}), wanted);
 }
 
+TEST_F(SegmentCommitTest, AForkHasItThoughThereIsNoText) {
+  Create("s");
+  const std::string before = Describe(*engine_, "s")->state_digest;
+  ASSERT_THAT(CommitSegment(*engine_, "s"), IsOk());
+  const std::string after = Describe(*engine_, "s")->state_digest;
+  EXPECT_NE(after, before);
+  ASSERT_THAT(Fork(*engine_, {.source = "s", .id = "f"}), IsOk());
+  EXPECT_EQ(Describe(*engine_, "f")->state_digest, after);
+}
+
 TEST_F(SegmentCommitTest, ItIsRefusedWhileAGenerationWrites) {
   Create("s");
   ASSERT_THAT(AppendAll(*engine_, "s", "abc"), IsOk());
@@ -237,7 +247,10 @@ TEST_F(EngineTest, ResetEmptiesASession) {
   };
   ProgressWaiter waiter;
   const auto writer = *engine_->OpenAppend({.session = "s"}, &waiter);
-  EXPECT_THAT(reset(false), HasReason("SESSION_BUSY"));
+  const auto busy = reset(false);
+  ASSERT_THAT(busy, HasReason("SESSION_BUSY"));
+  EXPECT_THAT(GetReason(busy.status())->metadata,
+              testing::ElementsAre(testing::Pair("busy", "APPENDING")));
   const auto info = reset(true);
   ASSERT_THAT(info, IsOk());
   EXPECT_EQ(info->epoch, 2);

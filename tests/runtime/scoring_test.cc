@@ -50,5 +50,25 @@ TEST(ScoringTest, AReaderThatTakesNothingDoesNotHoldTheSessionForEver) {
   EXPECT_THAT(event->status, HasReason("SLOW_READER"));
 }
 
+TEST(ScoringTest, TheEndSaysWhereTheHistoryStands) {
+  TempDir model_dir;
+  ASSERT_THAT(
+      WriteRandomModel(*PresetConfig("ttt-linear-tiny"), 1, model_dir.path()),
+      IsOk());
+  const auto engine = *Engine::Create({.threads = 1});
+  ASSERT_THAT(engine->LoadModel("m", model_dir.path()), IsOk());
+  ASSERT_THAT(engine->CreateSession({.id = "s", .model = "m"}), IsOk());
+  ASSERT_THAT(AppendAll(*engine, "s", std::string(100, 'x')), IsOk());
+  const std::string text(70, 'y');
+  const auto read = ScoreAll(*engine, {.session = "s"}, text);
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(read->finished.next_offset, 100);
+  EXPECT_EQ(read->finished.position, 101);  // and the token that begins it
+  const auto kept = ScoreAll(*engine, {.session = "s", .commit = true}, text);
+  ASSERT_THAT(kept, IsOk());
+  EXPECT_EQ(kept->finished.next_offset, 170);
+  EXPECT_EQ(kept->finished.position, 171);
+}
+
 }  // namespace
 }  // namespace mneme

@@ -93,6 +93,18 @@ TEST_F(StoredSessionsTest, AForkAndItsParentDoNotSeeEachOther) {
               Fails(StatusCode::kAlreadyExists, "f"));
 }
 
+TEST_F(StoredSessionsTest, AForkHasTheSourcesLimits) {
+  Create("s");
+  ASSERT_THAT(
+      engine_->UpdateSession(
+          {.session = "s", .snapshot_interval_tokens = 77, .pinned = true}),
+      IsOk());
+  const auto fork = Fork(*engine_, {.source = "s", .id = "f"});
+  ASSERT_THAT(fork, IsOk());
+  EXPECT_EQ(fork->snapshot_interval_tokens, 77);
+  EXPECT_TRUE(fork->pinned);
+}
+
 TEST_F(StoredSessionsTest, AreTakenBackToAnyOffsetThatIsKept) {
   Create("s");
   const std::string text = Text(1000, 'a');

@@ -94,6 +94,7 @@ TEST_F(TextSessionTest, HalfACharacterOutlivesAnAsk) {
   const absl::Status status = AppendAll(*engine_, "s", std::string("\x98"));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("wanted UTF-8"));
+  EXPECT_THAT(status, HasReason("BAD_UTF8"));
 }
 
 TEST_F(TextSessionTest, ScoresSayWhereTheirTokensBegin) {
@@ -130,6 +131,7 @@ TEST_F(TextSessionTest, TextIsTokenizedWithoutASession) {
   };
   refused(engine_->Tokenize("m", "a\xff").status(), "found byte 1");
   refused(engine_->Tokenize("m", "a\xc3").status(), "cut off");
+  EXPECT_THAT(engine_->Tokenize("m", "a\xc3"), HasReason("BAD_UTF8"));
   refused(engine_->Tokenize("m", std::string(1 << 21, 'a')).status(),
           "found 2097152 bytes, wanted 1048576 at most");
   refused(engine_->Detokenize("m", {320}).status(), "wanted 0 to 319");

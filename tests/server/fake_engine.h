@@ -84,6 +84,16 @@ class FakeEngine final : public Engine {
     }
     for (const auto& load : held) load();
   }
+  // Has forks wait, until Close refuses them.
+  void HoldForks() {
+    absl::MutexLock lock(&mu_);
+    hold_forks_ = true;
+  }
+  bool AwaitFork() {
+    return Await([this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      return !held_forks_.empty();
+    });
+  }
   void FailNextSessionLoad(absl::Status status) {
     absl::MutexLock lock(&mu_);
     next_session_load_status_ = std::move(status);
@@ -283,6 +293,16 @@ class FakeEngine final : public Engine {
   }
   void ForkSession(const ForkOptions& options,
                    Done<SessionInfo> done) override {
+    {
+      absl::MutexLock lock(&mu_);
+      if (hold_forks_) {
+        held_forks_.push_back([done] {
+          done(WithReason(absl::UnavailableError("closed"),
+                          {.reason = "DRAINING", .metadata = {}}));
+        });
+        return;
+      }
+    }
     done(Make(options.id, options.request,
               [&](SessionInfo& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
                 const auto source = sessions_.find(options.source);
@@ -601,6 +621,14 @@ class FakeEngine final : public Engine {
     return stats;
   }
 
+  void Close() override {
+    std::vector<std::function<void()>> held;
+    {
+      absl::MutexLock lock(&mu_);
+      held = std::exchange(held_forks_, {});
+    }
+    for (const auto& refuse : held) refuse();
+  }
   int64_t Drain(absl::Time deadline) override {
     absl::MutexLock lock(&mu_);
     draining_ = true;
@@ -943,6 +971,8 @@ class FakeEngine final : public Engine {
   int64_t credit_ ABSL_GUARDED_BY(mu_) = 1000000;
   int64_t taken_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool hold_forks_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::function<void()>> held_forks_ ABSL_GUARDED_BY(mu_);
   StreamListener* append_ ABSL_GUARDED_BY(mu_) = nullptr;
   StreamListener* generation_ ABSL_GUARDED_BY(mu_) = nullptr;
   absl::Status append_status_ ABSL_GUARDED_BY(mu_);

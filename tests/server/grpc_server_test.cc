@@ -69,6 +69,23 @@ TEST_F(GrpcServerTest, DrainLetsAGenerationFinish) {
   draining.join();
 }
 
+TEST_F(GrpcServerTest, DrainRefusesACallThatStillWaits) {
+  engine_.HoldForks();
+  grpc::Status status;
+  std::thread forking([&] {
+    Call call;
+    v1::ForkSessionRequest request;
+    request.set_source("sessions/alice");
+    v1::Session session;
+    status = sessions_->ForkSession(&call, request, &session);
+  });
+  ASSERT_TRUE(engine_.AwaitFork());
+  server_->Drain(absl::Now());
+  forking.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "DRAINING");
+}
+
 TEST_F(GrpcServerTest, MetricsHaveTheirFamiliesFromTheStart) {
   const std::string text = MetricsText();
   for (const char* line : {
