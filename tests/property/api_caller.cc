@@ -85,8 +85,18 @@ void ApiCaller::Wrong(const std::string& what) {
 }
 
 std::string ApiCaller::Report() const {
-  std::string report = absl::StrCat("seed ", setup_.seed, ": ", wrong_,
-                                    "\nafter these calls, the last at the end");
+  std::string report = absl::StrCat("seed ", setup_.seed, ": ", wrong_);
+  if (engine_ != nullptr) {
+    const EngineStats stats = engine_->stats();
+    absl::StrAppend(
+        &report, "\nsession memory: ", stats.session_memory_used_bytes, " of ",
+        stats.session_memory_limit_bytes, ", index ", stats.index_bytes);
+    for (const EngineStats::ModelStats& model : stats.models) {
+      absl::StrAppend(&report, "; ", model.model, ": ", model.hot_sessions,
+                      " of ", model.sessions, " hot");
+    }
+  }
+  absl::StrAppend(&report, "\nafter these calls, the last at the end");
   const size_t first = calls_.size() - std::min(calls_.size(), kShownCalls);
   for (size_t i = first; i < calls_.size(); ++i) {
     absl::StrAppend(&report, "\n  ", i, ": ", calls_[i]);

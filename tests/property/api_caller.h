@@ -160,6 +160,9 @@ class ApiCaller {
   void CheckAnswer(ModelSession& session, const GenerateOptions& options,
                    const absl::StatusOr<Generated>& said);
   void Score();
+  // One whose input is refused; it is waited for.
+  void ScoreNothing(const ScoreOptions& options, const Payload& payload,
+                    const Wants& wants);
   void CommitSegment();
 
   // -- Stored things (api_stored_calls.cc) -----------------------------------

@@ -63,7 +63,9 @@ absl::optional<ModelSnapshot> ApiCaller::FindSnapshot(ModelSession& session,
       return absl::nullopt;
     }
     // What came there without any bytes may be in it or not.
-    if (session.history.HasEmptyOpAt(at)) history->certain = false;
+    if (!session.history.certain || session.history.HasEmptyOpAt(at)) {
+      history->certain = false;
+    }
     return ModelSnapshot{.history = *std::move(history),
                          .state_digest = info.state_digest};
   }

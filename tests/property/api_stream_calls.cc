@@ -417,12 +417,32 @@ void ApiCaller::Attach(ModelSession& session) {
 
 // -- Score, commit -----------------------------------------------------------
 
+void ApiCaller::ScoreNothing(const ScoreOptions& options,
+                             const Payload& payload, const Wants& wants) {
+  ProgressWaiter waiter;
+  const auto scoring = engine_->Score(options, &waiter);
+  if (!scoring.ok()) {
+    Expect(scoring, wants);
+    return;
+  }
+  Expect((*scoring)->Write(payload), wants);
+  (*scoring)->Cancel();
+  absl::optional<ScoreEvent> event;
+  while (!(event = (*scoring)->Poll()).has_value()) {
+    if (waiter.Wait()) continue;
+    Wrong("a cancelled score never ends");
+    return;
+  }
+  Expect(event->status, {{StatusCode::kCancelled}});
+}
+
 void ApiCaller::Score() {
   ScoreOptions options;
   options.session = PickId();
   options.commit = Chance(50);
   ModelSession* const session = FindSession(options.session);
   Payload payload = "ab";
+  bool refused = false;  // of its input
   Wants wants = {{StatusCode::kOk}};
   if (session == nullptr) {
     wants = {{StatusCode::kNotFound}};
@@ -445,6 +465,7 @@ void ApiCaller::Score() {
     }
     payload = ToPayload(session->unit, input);
     const int64_t fault = Draw(12);
+    refused = fault == 1 || fault == 2;
     if (fault == 0) {
       options.uid = "other";
       wants = {{StatusCode::kAborted, "EPOCH_FENCED"}};
@@ -459,12 +480,19 @@ void ApiCaller::Score() {
       options.commit = false;
       payload = std::string("ab\xFF");
       wants = {{StatusCode::kInvalidArgument, "BAD_UTF8"}};
+    } else {
+      refused = false;
     }
   }
   if (options.commit) options.request = Tag<ScoreEvent>();
   Log("score in ", options.session, options.commit ? ", committed, " : ", ",
       PayloadSize(payload), " bytes");
   MayLackMemory(wants);
+  if (refused) {
+    ScoreNothing(options, payload, wants);
+    Check(*session);
+    return;
+  }
   const auto scored =
       ScoreAll(*engine_, options, payload, {1 + Draw(40), 1 + Draw(40)});
   if (Expect(scored, wants)) {
