@@ -96,6 +96,7 @@ EngineImpl::EngineImpl(const EngineOptions& options,
       index_(std::numeric_limits<int64_t>::max()),
       store_(std::move(store)),
       residency_(&budget_),
+      rooms_(&residency_, clock_),
       scheduler_(clock_, observer_),
       waits_(kThreadsThatWait),
       io_(kIoThreads),
@@ -106,6 +107,7 @@ EngineImpl::~EngineImpl() {
   Close();
   // Generations without a stream hold their sessions until they have ended.
   tasks_.AwaitNone(absl::InfiniteFuture());
+  rooms_.Stop();
   waits_.Stop();
   io_.Stop();
   store_->AwaitWrites();  // which tell sessions, and those the engine

@@ -20,6 +20,7 @@
 #include "engine/ops/backend.h"
 #include "engine/runtime/housekeeper.h"
 #include "engine/runtime/residency.h"
+#include "engine/runtime/room_queue.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/served_model.h"
 #include "engine/runtime/session.h"
@@ -30,6 +31,8 @@
 #include "engine/store/session_store.h"
 
 namespace mneme {
+
+class HeldSession;
 
 // The one Engine. Its parts lie in engine.cc (the whole), engine_models.cc,
 // engine_sessions.cc, engine_storage.cc (what is done with stored sessions),
@@ -158,6 +161,15 @@ class EngineImpl final : public Engine, private SessionHost {
   absl::StatusOr<Held> HoldSession(const std::string& id,
                                    const std::string& uid,
                                    const std::shared_ptr<SessionHold>& hold);
+  // As Load, with no memory for a stream.
+  void LoadOnly(const std::string& id, const std::string& uid,
+                Done<std::shared_ptr<HeldSession>> done);
+  // Memory for a stream: what `hold` keeps, if nobody took it yet.
+  absl::StatusOr<ByteBudget::Reservation> TakeRoom(SessionHold& hold,
+                                                   int64_t bytes,
+                                                   const char* what);
+  // Most that a stream takes, but for a copy of a state.
+  static int64_t StreamBytes(const Model& model);
   // Gives it its model, if that is loaded.
   absl::Status BindModel(Session& session) const;
   ModelInfo Describe(const ServedModel& model) const;
@@ -213,10 +225,10 @@ class EngineImpl final : public Engine, private SessionHost {
                                   const SegmentCommitOptions& options,
                                   const Done<SegmentCommit>& done);
   // Gives `task` its memory, `scratch_bytes` of it its own, and its place in
-  // `session`.
-  absl::Status StartTask(const std::shared_ptr<Session>& session,
-                         const std::shared_ptr<Task>& task, Prompt prompt,
-                         int64_t scratch_bytes = 0, KeptReply kept = {});
+  // the session.
+  absl::Status StartTask(const Held& held, const std::shared_ptr<Task>& task,
+                         Prompt prompt, int64_t scratch_bytes = 0,
+                         KeptReply kept = {});
   absl::Status Rejected(const std::string& model, absl::Status status) const;
   std::string RandomHex(int words);
 
@@ -249,6 +261,7 @@ class EngineImpl final : public Engine, private SessionHost {
       ABSL_GUARDED_BY(mutex_);
   std::vector<AnsweredRequest> answered_ ABSL_GUARDED_BY(mutex_);
 
+  RoomQueue rooms_;
   Scheduler scheduler_;      // before what still uses it when it ends
   WorkThreads waits_;        // for what waits until a session is free
   WorkThreads io_;           // for what waits for nothing but the store

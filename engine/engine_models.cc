@@ -141,11 +141,7 @@ ModelInfo EngineImpl::Describe(const ServedModel& served) const {
   info.state_bytes = model.layout()->state_bytes();
   info.scratch_bytes = model.workspace_bytes(model.max_rows());
   info.transfer_bytes = kStoreThreads * Session::TransferBytes(served);
-  info.stream_bytes =
-      kStreamBytes + Sampler::ScratchBytes(
-                         {.presence_penalty = 1,
-                          .penalty_window_tokens = SessionState::kRecentTokens},
-                         config.vocab_size);
+  info.stream_bytes = StreamBytes(model);
   info.index_bytes = Session::HotBytes(served) - info.state_bytes;
   info.block_tokens = model.block_tokens();
   info.segment_tokens = model.segment_tokens();

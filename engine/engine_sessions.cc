@@ -10,6 +10,7 @@
 #include "engine/base/wait_for.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
+#include "engine/runtime/held_session.h"
 #include "engine/runtime/requests.h"
 
 namespace mneme {
@@ -36,19 +37,6 @@ absl::StatusOr<std::shared_ptr<Session>> EngineImpl::FindSession(
   return session;
 }
 
-class HeldSession final : public SessionHold {
- public:
-  HeldSession(std::shared_ptr<Session> session, const LoadReport& report)
-      : session_(std::move(session)), report_(report) {}
-  ~HeldSession() override { session_->Unhold(); }
-
-  const LoadReport& report() const override { return report_; }
-
- private:
-  const std::shared_ptr<Session> session_;
-  const LoadReport report_;
-};
-
 absl::Status EngineImpl::BindModel(Session& session) const {
   if (session.served_ptr() != nullptr) return absl::OkStatus();
   absl::StatusOr<std::shared_ptr<const ServedModel>> model =
@@ -71,14 +59,32 @@ void EngineImpl::StartLoad(std::shared_ptr<Session> session) {
     if (refused.ok()) refused = BindModel(*session);
     if (!refused.ok()) {
       session->FailLoad(refused);
-    } else {
-      residency_.Load(*session);
+      return;
     }
+    const int64_t bytes = Session::HotBytes(session->served());
+    absl::StatusOr<ByteBudget::Reservation> room =
+        residency_.Reserve(bytes, "a session");
+    if (room.ok()) {
+      session->LoadFrom(*std::move(room));
+      return;
+    }
+    rooms_.Ask(
+        bytes, "a session",
+        [this, session](absl::StatusOr<ByteBudget::Reservation> made) {
+          if (!made.ok()) {
+            session->FailLoad(made.status());
+            return;
+          }
+          io_.Post([session, kept = std::make_shared<ByteBudget::Reservation>(
+                                 *std::move(made))] {
+            session->LoadFrom(std::move(*kept));
+          });
+        });
   });
 }
 
-void EngineImpl::Load(const std::string& id, const std::string& uid,
-                      Done<std::shared_ptr<SessionHold>> done) {
+void EngineImpl::LoadOnly(const std::string& id, const std::string& uid,
+                          Done<std::shared_ptr<HeldSession>> done) {
   const absl::StatusOr<std::shared_ptr<Session>> found = FindSession(id, uid);
   absl::Status refused = found.status();
   if (refused.ok()) refused = CheckOpen();
@@ -87,28 +93,63 @@ void EngineImpl::Load(const std::string& id, const std::string& uid,
     done(refused);
     return;
   }
-  // What a stream takes is there too, if others can make room for it.
-  const int64_t room = kStreamBytes + (*found)->model().layout()->state_bytes();
-  auto hold = [this, session = *found, done, room, call = calls_.Enter()](
+  auto hold = [this, session = *found, done, call = calls_.Enter()](
                   const absl::StatusOr<LoadReport>& report) {
     if (!report.ok()) {
       done(Rejected(session->model_name(), report.status()));
-      return;
+    } else {
+      done(std::make_shared<HeldSession>(session, *report));
     }
-    auto held = std::make_shared<HeldSession>(session, *report);
-    if (residency_.HasRoom(room)) {
-      done(std::move(held));
-      return;
-    }
-    io_.Post([this, held = std::move(held), done, room] {
-      residency_.MakeRoom(room);
-      done(held);
-    });
   };
   bool start = false;
   const bool hot = (*found)->Hold(hold, &start);
   if (hot) hold(LoadReport{});
   if (start) StartLoad(*found);
+}
+
+void EngineImpl::Load(const std::string& id, const std::string& uid,
+                      Done<std::shared_ptr<SessionHold>> done) {
+  LoadOnly(id, uid,
+           [this, done](absl::StatusOr<std::shared_ptr<HeldSession>> held) {
+             if (!held.ok()) {
+               done(held.status());
+               return;
+             }
+             // What a stream takes, and what a copy of the state would.
+             const ServedModel& served = (*held)->session().served();
+             const int64_t stream = StreamBytes(*served.model);
+             const int64_t copy = served.model->layout()->state_bytes();
+             const bool kept =
+                 (*held)->KeepRoom(budget_.Reserve(stream, "a stream"));
+             if (kept && residency_.HasRoom(copy)) {
+               done(*std::move(held));
+               return;
+             }
+             // Others have to be put out for it. If that does not suffice, the
+             // stream is told when it is opened.
+             if (kept) {
+               io_.Post([this, held = *std::move(held), done, copy] {
+                 residency_.MakeRoom(copy);
+                 done(held);
+               });
+               return;
+             }
+             rooms_.Ask(stream, "a stream",
+                        [held = *std::move(held),
+                         done](absl::StatusOr<ByteBudget::Reservation> made) {
+                          held->KeepRoom(std::move(made));
+                          done(held);
+                        });
+           });
+}
+
+absl::StatusOr<ByteBudget::Reservation> EngineImpl::TakeRoom(SessionHold& hold,
+                                                             int64_t bytes,
+                                                             const char* what) {
+  ByteBudget::Reservation room = static_cast<HeldSession&>(hold).TakeRoom();
+  if (room.bytes() == 0) return budget_.Reserve(bytes, what);
+  MNEME_RETURN_IF_ERROR(room.Resize(bytes, what));
+  return room;
 }
 
 absl::StatusOr<EngineImpl::Held> EngineImpl::HoldSession(
@@ -128,19 +169,19 @@ absl::StatusOr<EngineImpl::Held> EngineImpl::HoldSession(
 
 void EngineImpl::WithLoaded(const std::shared_ptr<Session>& session,
                             const Done<SessionInfo>& done, SessionWork work) {
-  Load(session->id(), session->uid(),
-       [this, session, done, work = std::move(work)](
-           const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
-         if (!hold.ok()) {
-           done(hold.status());
-           return;
-         }
-         waits_.Post([session, hold = *hold, done, work]() mutable {
-           absl::StatusOr<SessionInfo> outcome = work(*session);
-           hold.reset();
-           done(std::move(outcome));
-         });
-       });
+  LoadOnly(session->id(), session->uid(),
+           [this, session, done, work = std::move(work)](
+               const absl::StatusOr<std::shared_ptr<HeldSession>>& hold) {
+             if (!hold.ok()) {
+               done(hold.status());
+               return;
+             }
+             waits_.Post([session, hold = *hold, done, work]() mutable {
+               absl::StatusOr<SessionInfo> outcome = work(*session);
+               hold.reset();
+               done(std::move(outcome));
+             });
+           });
 }
 
 void EngineImpl::WithQuiet(
@@ -153,18 +194,18 @@ void EngineImpl::WithQuiet(
     });
     return;
   }
-  Load(session->id(), session->uid(),
-       [session, work = std::move(work), call = calls_.Enter()](
-           const absl::StatusOr<std::shared_ptr<SessionHold>>& hold) {
-         if (!hold.ok()) {
-           work(hold.status(), *session);
-           return;
-         }
-         session->WhenQuiet(
-             [session, hold = *hold, work, call](const absl::Status& status) {
+  LoadOnly(session->id(), session->uid(),
+           [session, work = std::move(work), call = calls_.Enter()](
+               const absl::StatusOr<std::shared_ptr<HeldSession>>& hold) {
+             if (!hold.ok()) {
+               work(hold.status(), *session);
+               return;
+             }
+             session->WhenQuiet([session, hold = *hold, work,
+                                 call](const absl::Status& status) {
                work(status, *session);
              });
-       });
+           });
 }
 
 // -- Made --------------------------------------------------------------------
@@ -266,9 +307,9 @@ void EngineImpl::AddWaiting(SessionRecord record,
           return;
         }
         // What was loaded is let go of before it is said.
-        Load(
+        LoadOnly(
             session->id(), session->uid(),
-            [session, done](absl::StatusOr<std::shared_ptr<SessionHold>> hold) {
+            [session, done](absl::StatusOr<std::shared_ptr<HeldSession>> hold) {
               if (hold.ok()) hold->reset();
               done(session->Info());
             });

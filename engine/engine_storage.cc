@@ -11,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/engine_impl.h"
 #include "engine/model/model.h"
+#include "engine/runtime/held_session.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/session_export.h"
 #include "engine/runtime/session_snapshot.h"
@@ -143,12 +144,13 @@ void EngineImpl::EditSession(const std::string& id, SessionEventKind event,
     }
     observer_->OnSessionEvent(session->model_name(), event);
     // It is done, whether or not it can be loaded again now.
-    Load(session->id(), session->uid(),
-         [session, done](absl::StatusOr<std::shared_ptr<SessionHold>> hold) {
-           const SessionInfo info = session->Info();
-           if (hold.ok()) hold->reset();
-           done(info);
-         });
+    LoadOnly(
+        session->id(), session->uid(),
+        [session, done](absl::StatusOr<std::shared_ptr<HeldSession>> hold) {
+          const SessionInfo info = session->Info();
+          if (hold.ok()) hold->reset();
+          done(info);
+        });
   });
 }
 

@@ -12,6 +12,7 @@
 #include "engine/runtime/copy_lane.h"
 #include "engine/runtime/generate_options_coding.h"
 #include "engine/runtime/generation_task.h"
+#include "engine/runtime/held_session.h"
 #include "engine/runtime/replayed_tasks.h"
 #include "engine/runtime/requests.h"
 #include "engine/runtime/scoring_task.h"
@@ -19,13 +20,20 @@
 
 namespace mneme {
 
+int64_t EngineImpl::StreamBytes(const Model& model) {
+  return kStreamBytes + Sampler::ScratchBytes({.presence_penalty = 1,
+                                               .penalty_window_tokens =
+                                                   SessionState::kRecentTokens},
+                                              model.config().vocab_size);
+}
+
 absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
     const AppendOptions& options, StreamListener* listener) {
   MNEME_RETURN_IF_ERROR(Rejected("", CheckAdmitting()));
   MNEME_ASSIGN_OR_RETURN(
       Held held, HoldSession(options.session, options.uid, options.hold));
   absl::StatusOr<ByteBudget::Reservation> reservation =
-      budget_.Reserve(kStreamBytes, "an append stream");
+      TakeRoom(*held.hold, kStreamBytes, "an append stream");
   if (!reservation.ok()) {
     return Rejected(held.session->model_name(), reservation.status());
   }
@@ -40,17 +48,17 @@ absl::StatusOr<std::unique_ptr<AppendStream>> EngineImpl::OpenAppend(
       std::move(opened), *std::move(reservation), &scheduler_);
 }
 
-absl::Status EngineImpl::StartTask(const std::shared_ptr<Session>& session,
+absl::Status EngineImpl::StartTask(const Held& held,
                                    const std::shared_ptr<Task>& task,
                                    Prompt prompt, int64_t scratch_bytes,
                                    KeptReply kept) {
+  const std::shared_ptr<Session>& session = held.session;
   const int64_t copy_bytes =
       task->commits() ? 0 : session->model().layout()->state_bytes();
   MNEME_ASSIGN_OR_RETURN(
       ByteBudget::Reservation reservation,
-      budget_.Reserve(
-          kStreamBytes + copy_bytes + scratch_bytes,
-          task->commits() ? "a stream" : "a stream on a copy of a state"));
+      TakeRoom(*held.hold, kStreamBytes + copy_bytes + scratch_bytes,
+               task->commits() ? "a stream" : "a stream on a copy of a state"));
   task->Hold(std::move(reservation));
   task->SetLane(session);
   // Its end may come before this returns.
@@ -103,6 +111,8 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Attach(
   MNEME_ASSIGN_OR_RETURN(std::shared_ptr<Reply::Reader> reader,
                          kept->reply->Attach(options.output_offset, listener));
   session.ResumeGeneration(options.request_id);
+  // The generation has its own.
+  static_cast<HeldSession&>(*held.hold).TakeRoom().Release();
   std::shared_ptr<GenerationTask> task = kept->task.lock();
   if (task != nullptr) WakeLane(scheduler_, *task);
   return std::make_unique<GenerationStream>(held.hold, kept->reply,
@@ -160,7 +170,7 @@ absl::StatusOr<std::unique_ptr<Generation>> EngineImpl::Generate(
   auto task =
       std::make_shared<GenerationTask>(std::move(rest), std::move(setup));
   const absl::Status started = StartTask(
-      session, task, std::move(prompt),
+      held, task, std::move(prompt),
       Sampler::ScratchBytes(MakeSampling(options.sampling, 0), vocab_size),
       {.request_id = options.request_id,
        .request_digest = options.request_digest,
@@ -198,7 +208,7 @@ absl::StatusOr<std::unique_ptr<Scoring>> EngineImpl::Score(
                          .clock = clock_,
                          .observer = observer_},
       listener);
-  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(session, task, {})));
+  MNEME_RETURN_IF_ERROR(Rejected(model_name, StartTask(held, task, {})));
   return std::make_unique<ScoringStream>(held.hold, std::move(task),
                                          &scheduler_, &tasks_);
 }
@@ -223,7 +233,7 @@ absl::Status EngineImpl::StartSegmentCommit(const Held& held,
         tasks_.Remove(ended);
         done(std::move(outcome));
       });
-  return Rejected(served.name, StartTask(held.session, task, {}));
+  return Rejected(served.name, StartTask(held, task, {}));
 }
 
 void EngineImpl::CommitSegment(const SegmentCommitOptions& options,

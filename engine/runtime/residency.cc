@@ -68,14 +68,4 @@ bool Residency::SetLimit(int64_t bytes) {
   return true;
 }
 
-void Residency::Load(Session& session) {
-  absl::StatusOr<ByteBudget::Reservation> reserved =
-      Reserve(Session::HotBytes(session.served()), "a session");
-  if (reserved.ok()) {
-    session.LoadFrom(*std::move(reserved));
-  } else {
-    session.FailLoad(reserved.status());
-  }
-}
-
 }  // namespace mneme

@@ -28,8 +28,6 @@ class Residency {
   // It was deleted.
   void Forget(Session& session);
 
-  // Reads a session that is to be loaded into memory. Blocks.
-  void Load(Session& session);
   // Reserves, and for it puts out the sessions that were idle the longest.
   // RESOURCE_EXHAUSTED (RAM_BUDGET) if that does not suffice. Blocks.
   absl::StatusOr<ByteBudget::Reservation> Reserve(int64_t bytes,

@@ -3,10 +3,12 @@
 // The life of a session: made, listed, updated, emptied, expired and deleted;
 // the memory that it takes, and draining.
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/engine.h"
 #include "gmock/gmock.h"
@@ -81,6 +83,38 @@ TEST_F(EngineTest, MemoryIsPromisedOnceAndGivenBack) {
   await_used(one);
   ASSERT_THAT(engine_->DeleteSession("b", ""), IsOk());
   await_used(0);
+}
+
+TEST_F(EngineTest, AHoldKeepsTheMemoryForItsStream) {
+  const int64_t stream = engine_->GetModel("tiny")->stream_bytes;
+  const auto used = [&] { return engine_->stats().session_memory_used_bytes; };
+  Create("p");
+  const int64_t one = used();
+  // Two sessions, and one stream.
+  StartEngine({.threads = 1, .session_memory_bytes = 2 * one + stream});
+  Create("a");
+  Create("b");
+  absl::Notification loaded;
+  std::shared_ptr<SessionHold> hold;
+  engine_->Load("a", "",
+                [&](absl::StatusOr<std::shared_ptr<SessionHold>> held) {
+                  ASSERT_THAT(held, IsOk());
+                  hold = *std::move(held);
+                  loaded.Notify();
+                });
+  loaded.WaitForNotification();
+  ProgressWaiter waiter;
+  EXPECT_THAT(engine_->OpenAppend({.session = "b"}, &waiter),
+              HasReason("RAM_BUDGET"));
+  {
+    const auto writer =
+        engine_->OpenAppend({.session = "a", .hold = hold}, &waiter);
+    EXPECT_THAT(writer, IsOk());
+    EXPECT_THAT(engine_->OpenAppend({.session = "a", .hold = hold}, &waiter),
+                HasReason("RAM_BUDGET"));
+  }
+  hold.reset();
+  EXPECT_THAT(AppendAll(*engine_, "b", "abc"), IsOk());
 }
 
 TEST_F(EngineTest, WhoIsIdleLeavesMemoryForWhoIsUsed) {

@@ -18,8 +18,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
-#include "engine/base/errors.h"
 #include "engine/engine.h"
 #include "engine/tools/presets.h"
 #include "gtest/gtest.h"
@@ -117,38 +115,16 @@ class IsolationTest : public testing::Test {
 
   void TearDown() override { crowded_.reset(); }  // before its directory
 
-  // What `call` comes to: again where it is refused because others took the
-  // room that was made for it, as a client that backs off.
-  template <typename Call>
-  static auto Insist(const Call& call) {
-    auto outcome = call();
-    for (int refused = 0; refused < 10'000; ++refused) {
-      const absl::optional<ErrorReason> reason = GetReason(StatusOf(outcome));
-      if (!reason.has_value() || reason->reason != "RAM_BUDGET") break;
-      absl::SleepFor(absl::Milliseconds(1));
-      outcome = call();
-    }
-    return outcome;
-  }
-  static absl::Status StatusOf(const absl::Status& status) { return status; }
-  template <typename T>
-  static absl::Status StatusOf(const absl::StatusOr<T>& outcome) {
-    return outcome.status();
-  }
-
   static void Take(Engine& engine, const std::string& id, const Step& step,
                    std::string& said) {
-    ASSERT_THAT(
-        Insist([&] { return AppendAll(engine, id, step.input, step.cuts); }),
-        IsOk());
+    ASSERT_THAT(AppendAll(engine, id, step.input, step.cuts), IsOk());
     if (step.ask_tokens == 0) return;
     GenerateOptions options{.session = id,
                             .max_tokens = step.ask_tokens,
                             .sampling = {.temperature = 0.9f},
                             .ignore_eos = true};
     options.sampling.seed = step.seed;
-    const absl::StatusOr<Generated> generated =
-        Insist([&] { return GenerateAll(engine, options); });
+    const absl::StatusOr<Generated> generated = GenerateAll(engine, options);
     ASSERT_THAT(generated, IsOk());
     said += generated->text;
   }
@@ -217,7 +193,7 @@ class IsolationTest : public testing::Test {
           if (HasFatalFailure()) return;
           if (!step.forks) continue;
           ids[session] = ForkOf(id);
-          ASSERT_THAT(Insist([&] { return Fork(id, ids[session]); }), IsOk());
+          ASSERT_THAT(Fork(id, ids[session]), IsOk());
           heard[t][ids[session]] = heard[t][id];
         }
       });
