@@ -20,6 +20,11 @@ google::protobuf::Value Number(double number) {
   return value;
 }
 
+double Rate(int64_t count, absl::Duration elapsed) {
+  const double seconds = absl::ToDoubleSeconds(elapsed);
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
 google::protobuf::Value ToValue(const Latencies& latencies) {
   google::protobuf::Value value;
   auto& fields = *value.mutable_struct_value()->mutable_fields();
@@ -34,15 +39,14 @@ google::protobuf::Struct ToStruct(const LoadOptions& options,
                                   const LoadResult& result) {
   google::protobuf::Struct out;
   auto& fields = *out.mutable_fields();
-  const double seconds = absl::ToDoubleSeconds(result.elapsed);
   fields["seed"].set_string_value(absl::StrCat(options.seed));
   fields["sessions"] = Number(options.sessions);
-  fields["seconds"] = Number(seconds);
+  fields["seconds"] = Number(absl::ToDoubleSeconds(result.elapsed));
   fields["answered"] = Number(static_cast<double>(result.answered));
   fields["promptTokensPerSecond"] =
-      Number(static_cast<double>(result.prompt_tokens) / seconds);
+      Number(Rate(result.prompt_tokens, result.elapsed));
   fields["generatedTokensPerSecond"] =
-      Number(static_cast<double>(result.generated_tokens) / seconds);
+      Number(Rate(result.generated_tokens, result.elapsed));
   fields["firstTokenMilliseconds"] = ToValue(result.first_token);
   fields["betweenTokensMilliseconds"] = ToValue(result.between_tokens);
   fields["wholeMilliseconds"] = ToValue(result.whole);
@@ -55,13 +59,12 @@ google::protobuf::Struct ToStruct(const LoadOptions& options,
 }
 
 std::string Describe(const LoadResult& result) {
-  const double seconds = absl::ToDoubleSeconds(result.elapsed);
   std::string text = absl::StrFormat(
       "%d answers in %.1f s; %.1f prompt tokens/s, %.1f generated tokens/s\n"
       "%-16s",
-      result.answered, seconds,
-      static_cast<double>(result.prompt_tokens) / seconds,
-      static_cast<double>(result.generated_tokens) / seconds, "milliseconds");
+      result.answered, absl::ToDoubleSeconds(result.elapsed),
+      Rate(result.prompt_tokens, result.elapsed),
+      Rate(result.generated_tokens, result.elapsed), "milliseconds");
   for (const auto& [name, share] : kShares) {
     absl::StrAppend(&text, absl::StrFormat(" %10s", name));
   }

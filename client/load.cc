@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 
@@ -182,9 +184,9 @@ class OwnSessions {
  public:
   explicit OwnSessions(Client* client) : client_(client) {}
   ~OwnSessions() {
-    for (const v1::Session& session : sessions_) {
+    for (const std::string& name : names_) {
       v1::DeleteSessionRequest request;
-      request.set_name(session.name());
+      request.set_name(name);
       client_->DeleteSession(request).IgnoreError();  // it expires then
     }
   }
@@ -194,9 +196,14 @@ class OwnSessions {
   // Fewer once `stopped`.
   absl::Status Make(const LoadOptions& options,
                     const std::function<bool()>& stopped) {
+    absl::BitGen random;
+    const uint64_t load = absl::Uniform<uint64_t>(random);
     for (int i = 0; i < options.sessions; ++i) {
       if (stopped()) return absl::CancelledError("interrupted");
       v1::CreateSessionRequest request;
+      // Named here, so that one whose answer was lost is deleted as well.
+      request.set_session_id(absl::StrFormat("bench-%016x-%d", load, i));
+      names_.push_back(absl::StrCat("sessions/", request.session_id()));
       v1::Session* const session = request.mutable_session();
       session->set_model(options.model);
       (*session->mutable_labels())["made-by"] = "mneme-bench";
@@ -213,15 +220,13 @@ class OwnSessions {
 
  private:
   Client* const client_;
+  std::vector<std::string> names_;
   std::vector<v1::Session> sessions_;
 };
 
-}  // namespace
-
-absl::StatusOr<LoadResult> RunLoad(Client* client, const LoadOptions& options,
-                                   const std::function<bool()>& stopped) {
-  absl::Status checked = CheckOptions(options);
-  if (!checked.ok()) return checked;
+absl::StatusOr<LoadResult> MakeSessionsAndAsk(
+    Client* client, const LoadOptions& options,
+    const std::function<bool()>& stopped) {
   OwnSessions sessions(client);
   absl::Status made = sessions.Make(options, stopped);
   if (!made.ok()) return made;
@@ -263,6 +268,19 @@ absl::StatusOr<LoadResult> RunLoad(Client* client, const LoadOptions& options,
   LoadResult result;
   result.elapsed = absl::Now() - start;
   for (const LoadResult& part : parts) Merge(part, &result);
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadResult> RunLoad(Client* client, const LoadOptions& options,
+                                   const std::function<bool()>& stopped) {
+  absl::Status checked = CheckOptions(options);
+  if (!checked.ok()) return checked;
+  absl::StatusOr<LoadResult> result =
+      MakeSessionsAndAsk(client, options, stopped);
+  // Stopped before the first request: nothing was measured.
+  if (!result.ok() && stopped()) return LoadResult();
   return result;
 }
 

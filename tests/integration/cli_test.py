@@ -404,8 +404,9 @@ class CliTest(unittest.TestCase):
             self.assertGreater(times["max"], 0)
         self.assertEqual(self.bench_sessions(), [])
 
-    def test_an_interrupted_bench_cleans_up_too(self):
-        with subprocess.Popen([self.mneme, "bench", "--seconds", "600", "--json"],
+    def test_an_interrupted_bench_tells_what_it_measured_and_cleans_up(self):
+        # At once: most of its sessions are still to be made.
+        with subprocess.Popen([self.mneme, "bench", "--seconds", "600", "--sessions", "500", "--json"],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               env=daemons.environment(self.daemon)) as bench:
             while not self.bench_sessions():
