@@ -28,8 +28,8 @@ absl::Status CannotListen(const std::string& address, const std::string& why) {
 // A socket that goes with the object.
 class Socket {
  public:
-  explicit Socket(int family)
-      : fd_(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {}
+  explicit Socket(int family, int flags = 0)
+      : fd_(socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)) {}
   ~Socket() {
     if (fd_ >= 0) close(fd_);
   }
@@ -66,7 +66,8 @@ absl::Status CheckUnix(const std::string& address, const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status CheckTcp(const std::string& address) {
+// What HOST:PORT stands for; what getaddrinfo returns.
+int FindTcp(const std::string& address, addrinfo** found) {
   const size_t colon = address.rfind(':');
   std::string host = address.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
@@ -75,9 +76,13 @@ absl::Status CheckTcp(const std::string& address) {
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
+  return getaddrinfo(host.c_str(), address.substr(colon + 1).c_str(), &hints,
+                     found);
+}
+
+absl::Status CheckTcp(const std::string& address) {
   addrinfo* found = nullptr;
-  const int failed = getaddrinfo(
-      host.c_str(), address.substr(colon + 1).c_str(), &hints, &found);
+  const int failed = FindTcp(address, &found);
   if (failed != 0) return CannotListen(address, gai_strerror(failed));
   const Socket probe(found->ai_family);
   const int on = 1;
@@ -116,6 +121,14 @@ absl::Status CheckCanListen(const std::string& address) {
     return CheckUnix(address, address.substr(sizeof(kUnix) - 1));
   }
   return CheckTcp(address);
+}
+
+void Knock(const std::string& address) {
+  addrinfo* found = nullptr;
+  if (FindTcp(address, &found) != 0) return;
+  const Socket socket(found->ai_family, SOCK_NONBLOCK);
+  connect(socket.fd(), found->ai_addr, found->ai_addrlen);
+  freeaddrinfo(found);
 }
 
 }  // namespace mneme::server

@@ -21,6 +21,10 @@ absl::Status CheckListenAddress(const std::string& address);
 // another program listens on.
 absl::Status CheckCanListen(const std::string& address);
 
+// Connects to whoever listens at HOST:PORT, and is gone again. Waits for
+// nothing.
+void Knock(const std::string& address);
+
 }  // namespace mneme::server
 
 #endif  // MNEME_SERVER_LISTEN_ADDRESS_H_

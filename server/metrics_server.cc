@@ -2,9 +2,13 @@
 #include "server/metrics_server.h"
 
 #include <exception>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "server/listen_address.h"
 
 namespace mneme::server {
 
@@ -30,6 +34,20 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   server->address_ =
       absl::StrCat(listen.substr(0, listen.rfind(':')), ":", ports[0]);
   return server;
+}
+
+MetricsServer::~MetricsServer() {
+  if (exposer_ == nullptr) return;
+  // It looks every two seconds whether it is to end, and when someone comes.
+  absl::Notification ended;
+  std::thread ending([this, &ended] {
+    exposer_.reset();
+    ended.Notify();
+  });
+  do {
+    Knock(address_);
+  } while (!ended.WaitForNotificationWithTimeout(absl::Milliseconds(5)));
+  ending.join();
 }
 
 }  // namespace mneme::server

@@ -22,6 +22,10 @@ class MetricsServer {
       const std::string& listen,
       std::vector<std::shared_ptr<prometheus::Collectable>> sources);
 
+  ~MetricsServer();
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
   // Where it listens, with the port that was bound.
   const std::string& address() const { return address_; }
 
