@@ -14,6 +14,7 @@ Resident memory is sampled throughout, and the terms come from /metrics. Exits
 
 import argparse
 import collections
+import contextlib
 import importlib
 import pathlib
 import random
@@ -147,6 +148,7 @@ class Load:
         self.sent = 0
         self.failure = None
         self.seed = seed
+        self.calls = set()
         self.memory_pb = importlib.import_module("mneme.v1.memory_pb2")
         self.sessions_pb = importlib.import_module("mneme.v1.sessions_pb2")
         self.channels = []
@@ -170,6 +172,20 @@ class Load:
             self.done[what] += 1
             self.sent += sent
 
+    @contextlib.contextmanager
+    def cancelled(self, call):
+        """`call` ends with the block, or with the load."""
+        with self.lock:
+            self.calls.add(call)
+        if self.over.is_set():
+            call.cancel()
+        try:
+            yield call
+        finally:
+            with self.lock:
+                self.calls.remove(call)
+            call.cancel()
+
     def append(self, stub, numbers, name):
         """Sends for a while; every other time without reading a word."""
         pb = self.memory_pb
@@ -186,33 +202,30 @@ class Load:
                 yield pb.AppendRequest(segment=segment)
                 self.count("segments", len(SEGMENT))
 
-        call = stub.Append(requests(), timeout=PATIENCE)
-        try:
-            offset[0] = next(call).opened.next_offset
-            self.count("appends")
-            opened.set()
-            if numbers.random() < 0.5:
-                for _ in call:
-                    pass
-            else:
-                self.over.wait(max(0, ends - time.monotonic()))
-        finally:
-            opened.set()
-            call.cancel()
+        with self.cancelled(stub.Append(requests(), timeout=PATIENCE)) as call:
+            try:
+                offset[0] = next(call).opened.next_offset
+                self.count("appends")
+                opened.set()
+                if numbers.random() < 0.5:
+                    for _ in call:
+                        pass
+                else:
+                    self.over.wait(max(0, ends - time.monotonic()))
+            finally:
+                opened.set()
 
     def generate(self, stub, numbers, name):
         pb = self.memory_pb
-        call = stub.Generate(pb.GenerateRequest(
+        request = pb.GenerateRequest(
             session=name, text=b"Once upon a time", max_tokens=4096,
-            ignore_eos=True, logprobs=True, top_logprobs=10), timeout=PATIENCE)
-        try:
+            ignore_eos=True, logprobs=True, top_logprobs=10)
+        with self.cancelled(stub.Generate(request, timeout=PATIENCE)) as call:
             next(call)
             self.count("generations")
             self.over.wait(numbers.uniform(0, 1))
             for _ in range(20):
                 next(call, None)
-        finally:
-            call.cancel()
 
     def score(self, stub, numbers, name):
         pb = self.memory_pb
@@ -225,26 +238,21 @@ class Load:
                 yield pb.ScoreRequest(text=SEGMENT)
                 self.count("scored", len(SEGMENT))
 
-        call = stub.Score(requests(), timeout=PATIENCE)
-        try:
+        with self.cancelled(stub.Score(requests(), timeout=PATIENCE)) as call:
             self.over.wait(max(0, ends - time.monotonic()))
             next(call)
             self.count("scores")
-        finally:
-            call.cancel()
 
     def edit(self, stub, numbers, name):
         pb = self.sessions_pb
         fork = stub.ForkSession(pb.ForkSessionRequest(source=name), timeout=PATIENCE).name
         try:
             self.count("forks")
-            export = stub.ExportSession(pb.ExportSessionRequest(name=fork), timeout=PATIENCE)
-            try:
+            with self.cancelled(stub.ExportSession(
+                    pb.ExportSessionRequest(name=fork), timeout=PATIENCE)) as export:
                 next(export)
                 self.count("exports")
                 self.over.wait(numbers.uniform(0, 0.3))
-            finally:
-                export.cancel()
         finally:
             stub.DeleteSession(pb.DeleteSessionRequest(name=fork), timeout=SECONDS)
 
@@ -276,6 +284,10 @@ class Load:
             thread.start()
         self.over.wait(seconds)
         self.over.set()
+        with self.lock:
+            calls = list(self.calls)
+        for call in calls:
+            call.cancel()
         for thread in threads:
             thread.join()
         for channel in self.channels:
@@ -284,22 +296,29 @@ class Load:
             raise self.failure
 
 
-def check(mnemed, models, folder, seconds, durable):
-    """`models`: preset and directory of each that one daemon serves."""
-    folder.mkdir()
-    flags = [flag for name, directory in models[1:]
-             for flag in ("--model", f"{name}={directory}")]
-    names = ["tiny", *(name for name, _ in models[1:])]
-    with daemons.Daemon(mnemed, models[0][1], folder, *flags) as daemon:
+def flags_of(models):
+    return [flag for name, directory in models[1:]
+            for flag in ("--model", f"{name}={directory}")]
+
+
+def sizes(mnemed, models, folder):
+    """Of session memory, in bytes, and how many sessions are too many for it."""
+    with daemons.Daemon(mnemed, models[0][1], folder, *flags_of(models)) as daemon:
         metrics = Metrics(daemon)
-        hot = sum(metrics.sum("mneme_model_bytes", term=term)
-                  for term in ("state", "index")) / len(models)
-        stream = max(value for labels, value in metrics.labelled("mneme_model_bytes")
-                     if labels["term"] == "stream")
+    hot = sum(metrics.sum("mneme_model_bytes", term=term)
+              for term in ("state", "index")) / len(models)
+    stream = max(value for labels, value in metrics.labelled("mneme_model_bytes")
+                 if labels["term"] == "stream")
     streams = WRITERS + READERS + SCORERS + EDITORS
     memory = int(HOT_ROOM * hot + streams * stream + EDITORS * EXPORT_BYTES)
-    sessions = 4 * int(memory / hot)
-    flags += ["--session-memory", str(memory)]
+    return memory, 4 * int(memory / hot)
+
+
+def check(mnemed, models, memory, sessions, folder, seconds, durable):
+    folder.mkdir()
+    names = ["tiny", *(name for name, _ in models[1:])]
+    # What it was given to compute when the load ended may take it long.
+    flags = [*flags_of(models), "--session-memory", str(memory), "--drain-timeout", "0"]
     if durable:
         flags += ["--no-ephemeral", "--data-dir", str(folder / "data")]
     with daemons.Daemon(mnemed, models[0][1], folder, *flags) as daemon:
@@ -352,9 +371,12 @@ def main():
         models = [(preset, daemons.make_model(args.mkmodel, folder, preset))
                   for preset in args.preset or PRESETS]
         served = [[model] for model in models] if args.long else [models]
-        for durable in (True, False):
-            for i, part in enumerate(served):
-                check(args.mnemed, part, folder / f"{durable}-{i}", seconds, durable)
+        for i, part in enumerate(served):
+            # Preset and directory of each model that one daemon serves.
+            memory, sessions = sizes(args.mnemed, part, folder)
+            for durable in (True, False):
+                check(args.mnemed, part, memory, sessions, folder / f"{i}-{durable}",
+                      seconds, durable)
     return 0
 
 
