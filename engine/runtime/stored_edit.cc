@@ -49,17 +49,17 @@ absl::Status CheckKept(const SessionRecord& record, int64_t next_offset,
   return absl::OkStatus();
 }
 
-void StoredEdit::DropJournal(int64_t offset) {
-  record_.replay_seq = had_.seq;
+void StoredEdit::DropJournal(uint64_t seq, int64_t offset) {
+  record_.replay_seq = seq;
   record_.start_seq.reset();
-  drop_journal_from_ = had_.seq;
-  drop_journal_before_ = had_.seq;
-  has_ = {.seq = had_.seq, .offset = offset};
+  drop_journal_from_ = seq;
+  drop_journal_before_ = seq;
+  has_ = {.seq = seq, .offset = offset};
 }
 
 void StoredEdit::Empty() {
   record_.ring.clear();
-  DropJournal(/*offset=*/0);
+  DropJournal(had_.seq, /*offset=*/0);
   record_.start_seq = had_.seq;
 }
 
@@ -67,8 +67,10 @@ absl::Status StoredEdit::TakeBack(const std::string& snapshot) {
   MNEME_ASSIGN_OR_RETURN(StoredSnapshot target,
                          FindSnapshot(record_, snapshot));
   target.name.clear();
-  target.next_seq = had_.seq;
-  DropJournal(target.offset);
+  // What the session began with stays before its journal: the reply in there
+  // is not its own.
+  if (target.next_seq > 0) target.next_seq = had_.seq;
+  DropJournal(target.next_seq, target.offset);
   record_.ring = {std::move(target)};
   return absl::OkStatus();
 }

@@ -55,8 +55,8 @@ class StoredEdit {
   const SessionWrites::Place& end() const { return has_; }
 
  private:
-  // The journal is empty, and the history at `offset`.
-  void DropJournal(int64_t offset);
+  // The journal is empty and goes on at `seq`, and the history at `offset`.
+  void DropJournal(uint64_t seq, int64_t offset);
 
   SessionRecord record_;
   const SessionWrites::Place had_;

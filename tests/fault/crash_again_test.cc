@@ -84,6 +84,51 @@ TEST_F(CrashAgainTest, WhatFollowsAGenerationThatWasCutOffIsReplayedAsItWas) {
   ExpectSameAfterCrash();
 }
 
+// -- Answers that are kept ---------------------------------------------------
+
+TEST_F(CrashAgainTest, AForkThatIsTakenBackHasNotTheAnswerOfItsSource) {
+  Start();
+  Create("source", "hello");
+  GenerateOptions ask{.session = "source",
+                      .max_tokens = 4,
+                      .ignore_eos = true,
+                      .request_id = "r"};
+  ASSERT_THAT(GenerateAll(*engine_, ask), IsOk());
+  ASSERT_THAT(Fork(*engine_, {.source = "source", .id = "s"}), IsOk());
+  const std::string forked = Stand("s");
+  const std::string inherited = engine_->ListSnapshots("s")->at(0).name;
+  ask.session = "s";
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_THAT(Append("s", "more"), IsOk());
+    ExpectSameAfterCrash();
+    ASSERT_THAT(
+        Rollback(*engine_, {.session = "s", .snapshot = inherited}).status(),
+        IsOk());
+    EXPECT_EQ(Stand("s"), forked);
+    ExpectSameAfterCrash();
+    const auto answer = GenerateAll(*engine_, ask);
+    ASSERT_THAT(answer, IsOk());
+    EXPECT_FALSE(answer->started.attached);
+    ExpectSameAfterCrash();
+    EXPECT_TRUE(GenerateAll(*engine_, ask)->started.attached);
+  }
+}
+
+TEST_F(CrashAgainTest, ASessionThatIsTakenBackHasTheAnswerItHadThen) {
+  Start();
+  Create("s", "hello");
+  const GenerateOptions ask{
+      .session = "s", .max_tokens = 4, .ignore_eos = true, .request_id = "r"};
+  ASSERT_THAT(GenerateAll(*engine_, ask), IsOk());
+  ASSERT_THAT(KeepSnapshot(*engine_, {.session = "s", .name = "n"}), IsOk());
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_THAT(Append("s", "more"), IsOk());
+    ASSERT_THAT(Rollback(*engine_, {.session = "s", .snapshot = "n"}), IsOk());
+    EXPECT_TRUE(GenerateAll(*engine_, ask)->started.attached);
+    ExpectSameAfterCrash();
+  }
+}
+
 // -- Answers that are remembered ---------------------------------------------
 
 TEST_F(CrashAgainTest, ARollbackIsRememberedWithWhatItAnswered) {
