@@ -258,6 +258,7 @@ absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
       if (hot_ != nullptr) DropHot(after);
       place_ = Place::kLeaving;
       edit.emplace(record_, writes_.end());
+      ++run_;  // no snapshot comes between
     }
     Do(after);
     const absl::Status made = make(*edit);
@@ -291,7 +292,6 @@ absl::Status Session::Put(StoredEdit edit, SessionEvent::Kind kind,
         edit.Apply(write);
         write.record = record;
         write.forgets = true;
-        ++run_;
         ReachSnapshot();
         SessionInfo info = InfoLocked();
         info.absorbed_offset = info.next_offset = edit.end().offset;

@@ -207,6 +207,40 @@ TEST_F(SessionRacesTest, TwoUpdatesDuringARollbackAreBothKept) {
   check();
 }
 
+// -- Snapshots ---------------------------------------------------------------
+
+TEST_F(SessionRacesTest, ASnapshotThatIsWrittenDuringARollbackComesTooLate) {
+  EngineOptions options = Options();
+  options.snapshot_interval_tokens = 100;
+  options.snapshots_kept = 1;
+  Start(options);
+  const std::string stand = StandOf(std::string(180, 'x'));
+  const auto snapshot = [this]() -> int64_t {
+    const auto snapshots = engine_->ListSnapshots("s");
+    return snapshots->empty() ? 0 : snapshots->back().offset;
+  };
+  Create("s", std::string(150, 'x'));
+  ASSERT_TRUE(Eventually([&] { return snapshot() == 150; }));
+  faults_->Hold(PutsBlob);
+  ASSERT_THAT(Append("s", std::string(150, 'x')), IsOk());
+  ASSERT_TRUE(faults_->AwaitHeld());
+  faults_->HoldScans(Space::kJournal);
+  Later<SessionInfo> back;
+  engine_->RollbackSession({.session = "s", .offset = 180}, back.done());
+  ASSERT_TRUE(faults_->AwaitHeld(2));
+  faults_->ReleaseWrites();
+  // It may be taken yet, unless the rollback shuts it out.
+  Eventually([&] { return snapshot() == 300; }, absl::Seconds(1));
+  faults_->Release();
+  EXPECT_THAT(back.Await(), IsOk());
+  EXPECT_EQ(Stand("s"), stand);
+  Crash();
+  Start(options);
+  EXPECT_EQ(Stand("s"), stand);
+}
+
+// -- Loads -------------------------------------------------------------------
+
 TEST_F(SessionRacesTest, ASessionUpdatedWhileItWasLoadedCanLeaveMemory) {
   Start();
   Create("s", std::string(300, 'x'));

@@ -59,7 +59,8 @@ class KvFaults {
     stalled_ = false;
     held_writes_ = nullptr;
     held_space_.reset();
-    ++releases_;
+    ++write_releases_;
+    ++scan_releases_;
     stall_countdown_ = 0;
   }
 
@@ -74,13 +75,19 @@ class KvFaults {
     const absl::MutexLock lock(&mutex_);
     held_space_ = space;
   }
-  // Until Hold or HoldScans holds a call; false if that takes too long.
-  bool AwaitHeld() const {
+  // Those that Hold holds, and no more of them.
+  void ReleaseWrites() {
     const absl::MutexLock lock(&mutex_);
-    const auto any = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return held_ > 0;
+    held_writes_ = nullptr;
+    ++write_releases_;
+  }
+  // Until Hold and HoldScans hold so many calls; false if that takes too long.
+  bool AwaitHeld(int calls = 1) const {
+    const absl::MutexLock lock(&mutex_);
+    const auto enough = [this, calls]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return held_ >= calls;
     };
-    return mutex_.AwaitWithTimeout(absl::Condition(&any), kLongestHold);
+    return mutex_.AwaitWithTimeout(absl::Condition(&enough), kLongestHold);
   }
   // The next `times` writes that `picks` picks fail with `status`.
   void Refuse(Picks picks, absl::Status status,
@@ -150,7 +157,7 @@ class KvFaults {
   absl::Status OnScan(KvStore::Space space) {
     {
       const absl::MutexLock lock(&mutex_);
-      if (held_space_ == space) AwaitRelease();
+      if (held_space_ == space) AwaitRelease(scan_releases_);
       if (refused_space_ == space) {
         refused_space_.reset();
         return Failure();
@@ -171,7 +178,9 @@ class KvFaults {
     };
     mutex_.Await(absl::Condition(&released));
     --waiting_;
-    if (held_writes_ != nullptr && held_writes_(batch)) AwaitRelease();
+    if (held_writes_ != nullptr && held_writes_(batch)) {
+      AwaitRelease(write_releases_);
+    }
     if (refused_writes_ != nullptr && refusals_left_ > 0 &&
         refused_writes_(batch)) {
       --refusals_left_;
@@ -193,10 +202,11 @@ class KvFaults {
   static absl::Status Failure() {
     return StoreUnavailable("a fault that was asked for");
   }
-  void AwaitRelease() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const int64_t before = releases_;
-    const auto released = [this, before]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return releases_ > before;
+  // Until `releases`, which the mutex guards, is raised.
+  void AwaitRelease(const int64_t& releases)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto released = [&releases, before = releases] {
+      return releases > before;
     };
     ++held_;
     mutex_.AwaitWithTimeout(absl::Condition(&released), kLongestHold);
@@ -223,7 +233,8 @@ class KvFaults {
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   Picks held_writes_ ABSL_GUARDED_BY(mutex_);
   absl::optional<KvStore::Space> held_space_ ABSL_GUARDED_BY(mutex_);
-  int64_t releases_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t write_releases_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t scan_releases_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t held_ ABSL_GUARDED_BY(mutex_) = 0;
   Picks refused_writes_ ABSL_GUARDED_BY(mutex_);
   absl::Status refusal_ ABSL_GUARDED_BY(mutex_);
