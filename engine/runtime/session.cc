@@ -355,11 +355,7 @@ std::vector<std::shared_ptr<Task>> Session::Delete(SessionEvent::Kind kind) {
     FenceWriter(deleted, after);
     AnswerWaiters(deleted, after);
     RefuseQuiet(deleted, after);
-    for (Ending& ending : endings_) {
-      ending.task->Settle(deleted, 0);
-      after.tasks.push_back(std::move(ending.task));
-    }
-    endings_.clear();
+    FailEndings(deleted, after);
     for (const std::weak_ptr<Task>& copy : copies_) {
       std::shared_ptr<Task> task = copy.lock();
       if (task == nullptr) continue;

@@ -526,6 +526,9 @@ class Session final : public Lane,
   // The store has not taken what memory has: memory is given up.
   void Break(const absl::Status& status, Afterwards& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tasks that have ended but for their journal fail.
+  void FailEndings(const absl::Status& status, Afterwards& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Lets go of what is in memory.
   void DropHot(Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Work that waits for it to be quiet is refused.

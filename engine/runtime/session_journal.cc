@@ -137,11 +137,7 @@ void Session::Break(const absl::Status& status, Afterwards& after) {
   LogWarning("session ", id(), ": ", status.ToString());
   FenceWriter(status, after);
   AbandonTasks(status, status, after);
-  for (Ending& ending : endings_) {
-    ending.task->Settle(status, 0);
-    after.tasks.push_back(std::move(ending.task));
-  }
-  endings_.clear();
+  FailEndings(status, after);
   RefuseQuiet(status, after);
   AnswerWaiters(status, after);
   if (hot_ != nullptr) DropHot(after);
@@ -151,6 +147,14 @@ void Session::Break(const absl::Status& status, Afterwards& after) {
   FitIndex(0).IgnoreError();  // it takes no more than before
   ReachSnapshot();
   place_ = Place::kCold;
+}
+
+void Session::FailEndings(const absl::Status& status, Afterwards& after) {
+  for (Ending& ending : endings_) {
+    ending.task->Settle(status, 0);
+    after.tasks.push_back(std::move(ending.task));
+  }
+  endings_.clear();
 }
 
 void Session::DropHot(Afterwards& after) {
