@@ -517,9 +517,14 @@ class Session final : public Lane,
   // What was said since the last such record, and that `ended` has, if it is
   // not null.
   void JournalSaid(const Task* ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Puts the record as it is.
   void PutRecord(absl::optional<RememberedRequest> request = absl::nullopt,
                  SessionStore::Done done = nullptr)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same in `write`, which has the journal end at `end`.
+  void PutRecord(StoreWrite write, const SessionWrites::Place& end,
+                 absl::optional<RememberedRequest> request,
+                 SessionStore::Done done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What came of a write.
   void OnStored(uint64_t write, const absl::Status& status)
       ABSL_LOCKS_EXCLUDED(mutex_);

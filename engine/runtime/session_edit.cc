@@ -151,10 +151,10 @@ absl::Status Session::DropSnapshot(const std::string& name,
             EditRecord().named.erase(name);
             FitIndex(0).IgnoreError();  // it is less
             StoreWrite write = writes_.Next(uid());
-            write.record = record_;
             write.forgets = true;
-            if (remember != nullptr) write.request = remember(snapshot);
-            Submit(std::move(write), writes_.end(), std::move(done));
+            PutRecord(std::move(write), writes_.end(),
+                      remember == nullptr ? absl::nullopt : remember(snapshot),
+                      std::move(done));
             return;
           }
         }
@@ -290,14 +290,13 @@ absl::Status Session::Put(StoredEdit edit, SessionEvent::Kind kind,
         NoteUse();
         StoreWrite write = writes_.Next(uid());
         edit.Apply(write);
-        write.record = record;
         write.forgets = true;
         ReachSnapshot();
         SessionInfo info = InfoLocked();
         info.absorbed_offset = info.next_offset = edit.end().offset;
         if (store_->durable()) info.durable_offset = info.next_offset;
-        write.request = Remember(request, info, clock_->Now());
-        Submit(std::move(write), edit.end(), std::move(done));
+        PutRecord(std::move(write), edit.end(),
+                  Remember(request, info, clock_->Now()), std::move(done));
       });
   if (stored.ok()) {
     absl::MutexLock lock(&mutex_);

@@ -37,9 +37,8 @@ void Session::Create(absl::optional<RememberedRequest> request,
   StoreWrite write = writes_.Next(uid());
   write.drop_journal_from.reset();  // there is nothing yet
   write.create = true;
-  write.record = record_;
-  write.request = std::move(request);
-  Submit(std::move(write), writes_.end(), std::move(done));
+  PutRecord(std::move(write), writes_.end(), std::move(request),
+            std::move(done));
 }
 
 SessionRecord& Session::EditRecord() {
@@ -95,10 +94,16 @@ void Session::JournalSaid(const Task* ended) {
 
 void Session::PutRecord(absl::optional<RememberedRequest> request,
                         SessionStore::Done done) {
-  StoreWrite write = writes_.Next(uid());
+  PutRecord(writes_.Next(uid()), writes_.end(), std::move(request),
+            std::move(done));
+}
+
+void Session::PutRecord(StoreWrite write, const SessionWrites::Place& end,
+                        absl::optional<RememberedRequest> request,
+                        SessionStore::Done done) {
   write.record = record_;
   write.request = std::move(request);
-  Submit(std::move(write), writes_.end(), std::move(done));
+  Submit(std::move(write), end, std::move(done));
 }
 
 void Session::OnStored(uint64_t write, const absl::Status& status) {
@@ -254,9 +259,8 @@ void Session::AddSnapshot(StoredSnapshot& snapshot,
     }
   }
   if (snapshot.name.empty()) snapshot = record.ring.back();
-  write.record = record;
-  write.request = std::move(request);
-  Submit(std::move(write), writes_.end(), std::move(done));
+  PutRecord(std::move(write), writes_.end(), std::move(request),
+            std::move(done));
 }
 
 void Session::Update(const UpdateSessionOptions& options,
