@@ -19,6 +19,20 @@ namespace {
 // number of their tokens: what a load has to hold while it replays.
 constexpr int64_t kSnapshotJournalBytes = 1 << 20;
 
+using InfoDone = std::function<void(absl::StatusOr<SessionInfo>)>;
+
+// Tells `done` of the session, once that is stored.
+SessionStore::Done WhenStored(SessionInfo info, InfoDone done) {
+  return [info = std::move(info),
+          done = std::move(done)](const absl::Status& status) {
+    if (status.ok()) {
+      done(info);
+    } else {
+      done(status);
+    }
+  };
+}
+
 }  // namespace
 
 void Session::ReachSnapshot() {
@@ -291,13 +305,7 @@ void Session::Update(const UpdateSessionOptions& options,
       Tell(SessionEvent::Kind::kUpdated, "", after);
       after.idle = Idle();
       PutRecord(Remember(options.request, info, clock_->Now()),
-                [info, done](const absl::Status& status) {
-                  if (status.ok()) {
-                    done(info);
-                  } else {
-                    done(status);
-                  }
-                });
+                WhenStored(info, done));
     }
   }
   Do(after);
@@ -316,14 +324,7 @@ void Session::RemoveStored(
       StoreWrite write{.uid = uid(), .remove = true};
       const SessionInfo info = InfoLocked();
       write.request = Remember(options.request, info, clock_->Now());
-      Submit(std::move(write), writes_.end(),
-             [info, done](const absl::Status& status) {
-               if (status.ok()) {
-                 done(info);
-               } else {
-                 done(status);
-               }
-             });
+      Submit(std::move(write), writes_.end(), WhenStored(info, done));
     }
   }
   if (!refused.ok()) done(refused);
