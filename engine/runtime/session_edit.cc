@@ -136,31 +136,26 @@ absl::StatusOr<Session::Contents> Session::QuietContents() {
 
 absl::Status Session::DropSnapshot(const std::string& name,
                                    const Remembering& remember) {
-  absl::Status refused;
-  const absl::Status outcome =
-      WaitFor<absl::Status>([&](SessionStore::Done done) {
-        {
-          absl::MutexLock lock(&mutex_);
-          refused = CheckAlive();
-          const auto found = record_.named.find(name);
-          if (refused.ok() && found == record_.named.end()) {
-            refused = SnapshotNotFound(id(), name);
-          }
-          if (refused.ok()) {
-            const StoredSnapshot snapshot = found->second;
-            EditRecord().named.erase(name);
-            FitIndex(0).IgnoreError();  // it is less
-            StoreWrite write = writes_.Next(uid());
-            write.forgets = true;
-            PutRecord(std::move(write), writes_.end(),
-                      remember == nullptr ? absl::nullopt : remember(snapshot),
-                      std::move(done));
-            return;
-          }
-        }
-        done(refused);
-      });
-  return outcome;
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
+    absl::MutexLock lock(&mutex_);
+    absl::Status refused = CheckAlive();
+    const auto found = record_.named.find(name);
+    if (refused.ok() && found == record_.named.end()) {
+      refused = SnapshotNotFound(id(), name);
+    }
+    if (!refused.ok()) {
+      done(refused);
+      return;
+    }
+    const StoredSnapshot snapshot = found->second;
+    EditRecord().named.erase(name);
+    FitIndex(0).IgnoreError();  // it is less
+    StoreWrite write = writes_.Next(uid());
+    write.forgets = true;
+    PutRecord(std::move(write), writes_.end(),
+              remember == nullptr ? absl::nullopt : remember(snapshot),
+              std::move(done));
+  });
 }
 
 std::vector<StoredSnapshot> Session::Snapshots() const {
