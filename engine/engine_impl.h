@@ -173,6 +173,9 @@ class EngineImpl final : public Engine, private SessionHost {
   // Gives it its model, if that is loaded.
   absl::Status BindModel(Session& session) const;
   ModelInfo Describe(const ServedModel& model) const;
+  // Calls `work` at once if there are so many bytes of memory for it, else from
+  // a thread that may wait for them.
+  void WhenRoom(int64_t bytes, std::function<void()> work);
   // Brings a session into memory, has `work` done on it by a thread that may
   // wait, and answers with what comes of it.
   using SessionWork = std::function<absl::StatusOr<SessionInfo>(Session&)>;

@@ -144,7 +144,7 @@ void EngineImpl::ImportSession(const ImportOptions& options,
     if (!options.model.empty() && options.model != model.name) continue;
     most = std::max(most, kExportBesideState + model.state_bytes);
   }
-  auto begin = [this, options, most, done] {
+  WhenRoom(most, [this, options, most, done] {
     absl::StatusOr<ByteBudget::Reservation> room =
         residency_.Reserve(most, "an import");
     if (!room.ok()) {
@@ -152,13 +152,7 @@ void EngineImpl::ImportSession(const ImportOptions& options,
     } else {
       done(std::make_unique<Import>(this, options, most, *std::move(room)));
     }
-  };
-  // Others may have to be put out for it, which takes time.
-  if (residency_.HasRoom(most)) {
-    begin();
-  } else {
-    waits_.Post(begin);
-  }
+  });
 }
 
 }  // namespace mneme

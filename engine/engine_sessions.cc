@@ -167,6 +167,15 @@ absl::StatusOr<EngineImpl::Held> EngineImpl::HoldSession(
   return held;
 }
 
+void EngineImpl::WhenRoom(int64_t bytes, std::function<void()> work) {
+  // Others may have to be put out for it, which takes time.
+  if (residency_.HasRoom(bytes)) {
+    work();
+  } else {
+    waits_.Post(std::move(work));
+  }
+}
+
 void EngineImpl::WithLoaded(const std::shared_ptr<Session>& session,
                             const Done<SessionInfo>& done, SessionWork work) {
   LoadOnly(session->id(), session->uid(),
@@ -260,12 +269,10 @@ void EngineImpl::AddSession(SessionRecord record,
                             const std::shared_ptr<const ServedModel>& model,
                             const RequestTag<SessionInfo>& request,
                             SessionEventKind event, Done<SessionInfo> done) {
-  // Others may have to be put out for it, which takes time.
-  if (!residency_.HasRoom(Session::IndexBytes(record))) {
-    waits_.Post([=, this] { AddWaiting(record, model, request, event, done); });
-  } else {
-    AddWaiting(std::move(record), model, request, event, std::move(done));
-  }
+  const int64_t bytes = Session::IndexBytes(record);
+  WhenRoom(bytes, [=, this, record = std::move(record)] {
+    AddWaiting(record, model, request, event, done);
+  });
 }
 
 void EngineImpl::AddWaiting(SessionRecord record,
