@@ -164,6 +164,10 @@ class EngineImpl final : public Engine, private SessionHost {
   // As Load, with no memory for a stream.
   void LoadOnly(const std::string& id, const std::string& uid,
                 Done<std::shared_ptr<HeldSession>> done);
+  // Tells `done` of the session once it is in memory, or cannot be; what was
+  // loaded is let go of before.
+  void TellLoaded(const std::shared_ptr<Session>& session,
+                  Done<SessionInfo> done);
   // Memory for a stream: what `hold` keeps, if nobody took it yet.
   absl::StatusOr<ByteBudget::Reservation> TakeRoom(SessionHold& hold,
                                                    int64_t bytes,

@@ -107,6 +107,17 @@ void EngineImpl::LoadOnly(const std::string& id, const std::string& uid,
   if (start) StartLoad(*found);
 }
 
+void EngineImpl::TellLoaded(const std::shared_ptr<Session>& session,
+                            Done<SessionInfo> done) {
+  LoadOnly(session->id(), session->uid(),
+           [session, done = std::move(done)](
+               absl::StatusOr<std::shared_ptr<HeldSession>> hold) {
+             const SessionInfo info = session->Info();
+             if (hold.ok()) hold->reset();
+             done(info);
+           });
+}
+
 void EngineImpl::Load(const std::string& id, const std::string& uid,
                       Done<std::shared_ptr<SessionHold>> done) {
   LoadOnly(id, uid,
@@ -296,31 +307,24 @@ void EngineImpl::AddWaiting(SessionRecord record,
   }
   const SessionInfo info = session->Info();
   sessions_.ExpireAt(session, session->ExpiresAt());
-  session->Create(
-      Remember(request, info, clock_->Now()),
-      [this, session, event, done](const absl::Status& stored) {
-        if (!stored.ok()) {
-          sessions_.Remove(session);
-          EndSession(session, SessionEvent::Kind::kDeleted);
-          done(stored);
-          return;
-        }
-        observer_->OnSessionEvent(session->model_name(), event);
-        // It is in memory at once where that puts nobody out.
-        const bool room = residency_.HasRoom(
-            Session::HotBytes(session->served()) + kStreamBytes);
-        if (!room) {
-          done(session->Info());
-          return;
-        }
-        // What was loaded is let go of before it is said.
-        LoadOnly(
-            session->id(), session->uid(),
-            [session, done](absl::StatusOr<std::shared_ptr<HeldSession>> hold) {
-              if (hold.ok()) hold->reset();
-              done(session->Info());
-            });
-      });
+  session->Create(Remember(request, info, clock_->Now()),
+                  [this, session, event, done](const absl::Status& stored) {
+                    if (!stored.ok()) {
+                      sessions_.Remove(session);
+                      EndSession(session, SessionEvent::Kind::kDeleted);
+                      done(stored);
+                      return;
+                    }
+                    observer_->OnSessionEvent(session->model_name(), event);
+                    // It is in memory at once where that puts nobody out.
+                    const bool room = residency_.HasRoom(
+                        Session::HotBytes(session->served()) + kStreamBytes);
+                    if (!room) {
+                      done(session->Info());
+                      return;
+                    }
+                    TellLoaded(session, done);
+                  });
 }
 
 void EngineImpl::CreateSession(const CreateSessionOptions& options,

@@ -144,13 +144,7 @@ void EngineImpl::EditSession(const std::string& id, SessionEventKind event,
     }
     observer_->OnSessionEvent(session->model_name(), event);
     // It is done, whether or not it can be loaded again now.
-    LoadOnly(
-        session->id(), session->uid(),
-        [session, done](absl::StatusOr<std::shared_ptr<HeldSession>> hold) {
-          const SessionInfo info = session->Info();
-          if (hold.ok()) hold->reset();
-          done(info);
-        });
+    TellLoaded(session, done);
   });
 }
 
