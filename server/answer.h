@@ -8,9 +8,14 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
 #include "server/late_answer.h"
+#include "server/request_id_table.h"
 #include "server/service_context.h"
 #include "server/status.h"
 
@@ -49,6 +54,33 @@ grpc::ServerUnaryReactor* AnswerOnce(grpc::CallbackServerContext* call,
       [&](const RequestIdTable::Done& done) { work(answer->reply(), done); },
       [answer](const absl::Status& outcome) { answer->End(outcome); });
   return reactor;
+}
+
+// The same of a call that may be over when the work is done: `work` is given
+// what to call with the answer, and `tell` is called with that, or with the
+// answer of another call.
+template <typename Request, typename Reply>
+void ShareOnce(RequestIdTable& table, const char* method,
+               const Request& request,
+               absl::FunctionRef<void(Engine::Done<Reply>)> work,
+               Engine::Done<Reply> tell) {
+  // Filled by whoever does the work.
+  const auto reply = std::make_shared<Reply>();
+  table.Once(
+      request.request_id(), method, request, reply.get(),
+      [&](const RequestIdTable::Done& done) {
+        work([reply, done](absl::StatusOr<Reply> answer) {
+          if (answer.ok()) *reply = *std::move(answer);
+          done(answer.status());
+        });
+      },
+      [reply, tell = std::move(tell)](const absl::Status& outcome) {
+        if (outcome.ok()) {
+          tell(*reply);
+        } else {
+          tell(outcome);
+        }
+      });
 }
 
 }  // namespace mneme::server

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
+#include "server/answer.h"
 #include "server/convert.h"
 #include "server/request_tag.h"
 #include "server/status.h"
@@ -72,24 +73,20 @@ absl::Status ImportReactor::Open(const v1::ImportSessionRequest::Open& open) {
   MNEME_ASSIGN_OR_RETURN(ImportOptions options, FromProto(open));
   resource_ = open.model();
   options.request = TagOf<SessionInfo>(kMethod, open);
-  // Filled by whoever does the work, maybe when this call is over.
-  const auto reply = std::make_shared<v1::Session>();
-  context_.request_ids->Once(
-      open.request_id(), kMethod, open, reply.get(),
-      [&](const RequestIdTable::Done& done) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  ShareOnce<v1::ImportSessionRequest::Open, v1::Session>(
+      *context_.request_ids, kMethod, open,
+      [&](Engine::Done<v1::Session> done) ABSL_NO_THREAD_SAFETY_ANALYSIS {
         context_.engine->ImportSession(options, begin_.Await(this));
-        done_ = [reply, done](const absl::StatusOr<SessionInfo>& session) {
-          if (session.ok()) *reply = ToProto(*session);
-          done(SessionExists(session.status()));
+        done_ = [done = std::move(done)](
+                    const absl::StatusOr<SessionInfo>& session) {
+          if (session.ok()) {
+            done(ToProto(*session));
+          } else {
+            done(SessionExists(session.status()));
+          }
         };
       },
-      [reply, tell = answer_.Await(this)](const absl::Status& outcome) {
-        if (outcome.ok()) {
-          tell(*reply);
-        } else {
-          tell(outcome);
-        }
-      });
+      answer_.Await(this));
   return absl::OkStatus();
 }
 

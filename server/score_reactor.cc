@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "server/answer.h"
 #include "server/convert.h"
 #include "server/request_tag.h"
 #include "server/status.h"
@@ -38,23 +39,11 @@ absl::Status ScoreReactor::Open(v1::ScoreRequest* request) {
 
 void ScoreReactor::DoOnce(const v1::ScoreRequest::Open& open) {
   options_.request = TagOf<ScoreEvent>(kMethod, open);
-  // Filled by whoever does the work, maybe when this call is over.
-  const auto reply = std::make_shared<v1::ScoreResponse>();
-  context_.request_ids->Once(
-      open.request_id(), kMethod, open, reply.get(),
-      [&](const RequestIdTable::Done& done) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-        done_ = [reply, done](absl::StatusOr<v1::ScoreResponse> answer) {
-          if (answer.ok()) *reply = *std::move(answer);
-          done(answer.status());
-        };
-      },
-      [reply, tell = answer_.Await(this)](const absl::Status& outcome) {
-        if (outcome.ok()) {
-          tell(*reply);
-        } else {
-          tell(outcome);
-        }
-      });
+  ShareOnce<v1::ScoreRequest::Open, v1::ScoreResponse>(
+      *context_.request_ids, kMethod, open,
+      [&](Engine::Done<v1::ScoreResponse> done)
+          ABSL_NO_THREAD_SAFETY_ANALYSIS { done_ = std::move(done); },
+      answer_.Await(this));
   if (done_ != nullptr) answer_.GiveUp();
 }
 
