@@ -2,7 +2,7 @@
 //
 // The wall clock jumps by days and the monotonic one goes on: nothing hangs,
 // and what is remembered for a day is remembered for a day that passed.
-#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +12,7 @@
 #include "tests/fault/engine_rig.h"
 #include "tests/fault/engine_script.h"
 #include "tests/support/engine_driver.h"
+#include "tests/support/moved_clock.h"
 #include "tests/support/status_matchers.h"
 
 namespace mneme {
@@ -19,22 +20,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// The machine's clock, its wall and its monotonic time moved by hand.
-class JumpingClock final : public Clock {
- public:
-  absl::Time Now() const override {
-    return Real()->Now() + absl::Hours(wall_hours_ + passed_hours_);
-  }
-  absl::Duration Monotonic() const override {
-    return Real()->Monotonic() + absl::Hours(passed_hours_.load());
-  }
-  void Jump(int hours) { wall_hours_ += hours; }
-  void Pass(int hours) { passed_hours_ += hours; }
-
- private:
-  std::atomic<int> wall_hours_ = 0;
-  std::atomic<int> passed_hours_ = 0;
-};
+constexpr int64_t kHour = 3600;
 
 class ClockJumpsTest : public ::testing::Test {
  protected:
@@ -82,18 +68,18 @@ class ClockJumpsTest : public ::testing::Test {
 
   EngineRig rig_;
   TempDir dir_;
-  JumpingClock clock_;
+  MovedClock clock_;
   std::unique_ptr<EngineImpl> engine_;
 };
 
 TEST_F(ClockJumpsTest, RequestsAreRememberedForADayThatPassed) {
   ASSERT_THAT(Create("a"), IsOk());
-  clock_.Jump(24 * 30);
+  clock_.Jump(24 * 30 * kHour);
   ASSERT_THAT(Create("b"), IsOk());
-  clock_.Jump(-24 * 60);
+  clock_.Jump(-24 * 60 * kHour);
   ASSERT_THAT(Create("c"), IsOk());
   EXPECT_THAT(Remembered(), ElementsAre("a", "b", "c"));
-  clock_.Pass(25);
+  clock_.Move(25 * kHour);
   ASSERT_THAT(Create("d"), IsOk());
   EXPECT_THAT(Remembered(), ElementsAre("d"));
 }
@@ -101,11 +87,11 @@ TEST_F(ClockJumpsTest, RequestsAreRememberedForADayThatPassed) {
 TEST_F(ClockJumpsTest, ASessionLivesForTheTimeThatPassed) {
   ASSERT_THAT(Create("s", absl::Hours(10)), IsOk());
   for (const int hours : {24 * 30, -24 * 60}) {
-    clock_.Jump(hours);
+    clock_.Jump(hours * kHour);
     absl::SleepFor(absl::Seconds(2));  // a tick at least
     EXPECT_THAT(engine_->GetSession("s"), IsOk()) << hours;
   }
-  clock_.Pass(11);
+  clock_.Move(11 * kHour);
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   while (engine_->GetSession("s").ok() && absl::Now() < deadline) {
     absl::SleepFor(absl::Milliseconds(10));
@@ -126,7 +112,7 @@ TEST_F(ClockJumpsTest, ASessionGoesOnAndItsReplyIsKept) {
   ASSERT_THAT(first, IsOk());
   const int64_t bytes = first->finished.next_offset;
   for (const int hours : {24 * 10, -24 * 20, 24 * 10}) {
-    clock_.Jump(hours);
+    clock_.Jump(hours * kHour);
     const absl::StatusOr<Generated> again = GenerateAll(*engine_, options);
     ASSERT_THAT(again, IsOk());
     EXPECT_TRUE(again->started.attached);
@@ -138,7 +124,7 @@ TEST_F(ClockJumpsTest, ASessionGoesOnAndItsReplyIsKept) {
     EXPECT_EQ(stored->tokens, first->tokens);
   }
   ASSERT_THAT(AppendAll(*engine_, "s", std::string(300, 'a'), {50}), IsOk());
-  clock_.Jump(-24 * 5);
+  clock_.Jump(-24 * 5 * kHour);
   ASSERT_THAT(Outcome<SessionInfo>([&](const auto& done) {
                 engine_->RollbackSession({.session = "s", .offset = bytes},
                                          done);

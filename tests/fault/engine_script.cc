@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/status_macros.h"
 #include "tests/support/engine_driver.h"
 
@@ -17,34 +16,7 @@ absl::Status Allow(absl::StatusCode code, const absl::Status& status) {
   return status.code() == code ? absl::OkStatus() : status;
 }
 
-template <typename T>
-struct Answer {
-  absl::Notification came;
-  absl::StatusOr<T> outcome;
-};
-
 }  // namespace
-
-template <typename T>
-absl::StatusOr<T> Outcome(
-    const std::function<void(const Engine::Done<T>&)>& start) {
-  // It may come when nobody waits any more.
-  const auto answer = std::make_shared<Answer<T>>();
-  start([answer](absl::StatusOr<T> told) {
-    answer->outcome = std::move(told);
-    answer->came.Notify();
-  });
-  if (!answer->came.WaitForNotificationWithTimeout(absl::Minutes(1))) {
-    return absl::InternalError("a call did not end");
-  }
-  return answer->outcome;
-}
-template absl::StatusOr<SessionInfo> Outcome(
-    const std::function<void(const Engine::Done<SessionInfo>&)>&);
-template absl::StatusOr<SnapshotInfo> Outcome(
-    const std::function<void(const Engine::Done<SnapshotInfo>&)>&);
-template absl::StatusOr<SegmentCommit> Outcome(
-    const std::function<void(const Engine::Done<SegmentCommit>&)>&);
 
 EngineScript::EngineScript(int seed, int number, const std::string& model)
     : seed_(seed),

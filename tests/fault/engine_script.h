@@ -3,16 +3,17 @@
 #define MNEME_TESTS_FAULT_ENGINE_SCRIPT_H_
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "tests/support/later.h"
 
 namespace mneme {
 
@@ -20,7 +21,13 @@ namespace mneme {
 // minute at most.
 template <typename T>
 absl::StatusOr<T> Outcome(
-    const std::function<void(const Engine::Done<T>&)>& start);
+    absl::FunctionRef<void(const Engine::Done<T>&)> start) {
+  const Later<T> told;
+  start(told.done());
+  absl::StatusOr<T> outcome = told.Await(absl::Minutes(1));
+  if (!told.told()) return absl::InternalError("a call did not end");
+  return outcome;
+}
 
 // What is done to one session, step by step, as a seed alone says. It outlives
 // engines: a step that failed is done again, by the same engine or the next,

@@ -12,7 +12,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "engine/engine_impl.h"
@@ -23,44 +22,15 @@
 #include "gtest/gtest.h"
 #include "tests/support/engine_driver.h"
 #include "tests/support/fault_kv_store.h"
+#include "tests/support/later.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
 namespace mneme {
 
-// How long a test waits for what has to come.
-inline constexpr absl::Duration kPatience = absl::Seconds(10);
-
 // Whether `holds` does before `patience` ends.
 bool Eventually(absl::FunctionRef<bool()> holds,
                 absl::Duration patience = kPatience);
-
-// What a call tells later, maybe never, maybe after the test has ended.
-template <typename T>
-class Later {
- public:
-  std::function<void(absl::StatusOr<T>)> done() const {
-    return [told = told_](absl::StatusOr<T> outcome) {
-      told->outcome = std::move(outcome);
-      told->notification.Notify();
-    };
-  }
-  bool told() const { return told_->notification.HasBeenNotified(); }
-  // DEADLINE_EXCEEDED if it is not told in time.
-  absl::StatusOr<T> Await() const {
-    if (told_->notification.WaitForNotificationWithTimeout(kPatience)) {
-      return told_->outcome;
-    }
-    return absl::DeadlineExceededError("nothing was told");
-  }
-
- private:
-  struct Told {
-    absl::Notification notification;
-    absl::StatusOr<T> outcome = absl::UnknownError("nothing was told");
-  };
-  const std::shared_ptr<Told> told_ = std::make_shared<Told>();
-};
 
 // -- Which writes ------------------------------------------------------------
 
