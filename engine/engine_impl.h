@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/random/random.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/base/buffer_pool.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/machine.h"
 #include "engine/engine.h"
@@ -249,6 +250,7 @@ class EngineImpl final : public Engine, private SessionHost {
   ByteBudget budget_;
   ByteBudget index_;  // only counts
   const std::unique_ptr<SessionStore> store_;
+  BufferPool buffers_{kIoThreads};  // of what goes to the store and comes back
   TaskRegistry tasks_;
   WaitingCalls calls_;
   SessionTable sessions_;

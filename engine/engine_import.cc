@@ -39,7 +39,7 @@ class EngineImpl::Import final : public SessionImport {
   static absl::Status Take(EngineImpl& engine, const ImportOptions& options,
                            ExportReader& reader,
                            const Done<SessionInfo>& done) {
-    MNEME_ASSIGN_OR_RETURN(const ExportedSession exported, reader.Finish());
+    MNEME_ASSIGN_OR_RETURN(ExportedSession exported, reader.Finish());
     const ExportHeader& header = exported.header;
     const std::string& wanted = header.snapshot.model_fingerprint;
     std::shared_ptr<const ServedModel> model;
@@ -54,7 +54,7 @@ class EngineImpl::Import final : public SessionImport {
         const ByteBudget::Reservation trial_room,
         engine.residency_.Reserve(Session::HotBytes(*model), "an import"));
     MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<SessionState> state,
-                           model->model->NewState());
+                           SessionState::Create(model->model->layout()));
     MNEME_ASSIGN_OR_RETURN(const RestoredSession restored,
                            RestoreSnapshot(snapshot, model, *state));
     const std::string pending =
@@ -73,8 +73,14 @@ class EngineImpl::Import final : public SessionImport {
             options.id, options.labels.empty() ? header.labels : options.labels,
             options.ttl == absl::ZeroDuration() ? header.ttl : options.ttl,
             *model, header.snapshot.unit));
+    const auto stored_bytes = static_cast<int64_t>(exported.snapshot.size());
     MNEME_ASSIGN_OR_RETURN(const uint64_t blob,
                            engine.store_->WriteBlob(exported.snapshot));
+    absl::Status synced = engine.store_->SyncBlob(blob);
+    if (!synced.ok()) {
+      engine.store_->DropBlob(blob);
+      return synced;
+    }
     record.arithmetic_level = header.snapshot.arithmetic_level;
     BeginAt({.blob = blob,
              .offset = header.snapshot.offset,
@@ -84,7 +90,7 @@ class EngineImpl::Import final : public SessionImport {
              .state_digest = header.state_digest,
              .history_digest = header.history_digest,
              .model_fingerprint = wanted,
-             .stored_bytes = static_cast<int64_t>(exported.snapshot.size()),
+             .stored_bytes = stored_bytes,
              .create_time = engine.clock_->Now()},
             record);
     engine.AddSession(std::move(record), model, options.request,

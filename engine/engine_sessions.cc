@@ -264,6 +264,7 @@ std::shared_ptr<Session> EngineImpl::MakeSession(
       .counted = counted.ok() ? *std::move(counted) : ByteBudget::Reservation(),
       .limits = limits_,
       .store = store_.get(),
+      .buffers = &buffers_,
       .host = this,
       .clock = clock_,
       .observer = observer_});
@@ -319,7 +320,7 @@ void EngineImpl::AddWaiting(SessionRecord record,
                     // It is in memory at once where that puts nobody out.
                     const bool room = residency_.HasRoom(
                         Session::HotBytes(session->served()) + kStreamBytes);
-                    if (!room) {
+                    if (!room || !session->Untouched()) {
                       done(session->Info());
                       return;
                     }

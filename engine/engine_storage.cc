@@ -279,7 +279,12 @@ void EngineImpl::ExportSession(const std::string& id,
         done(kept.status());
         return;
       }
-      finish(*session, *kept, store_->ReadBlob(kept->blob), *std::move(room));
+      std::string contents;
+      const absl::Status read = store_->ReadBlob(kept->blob, contents);
+      finish(
+          *session, *kept,
+          read.ok() ? absl::StatusOr<std::string>(std::move(contents)) : read,
+          *std::move(room));
       return;
     }
     auto held_room =
@@ -311,11 +316,11 @@ void EngineImpl::VerifySession(const std::string& id,
   io_.Post([this, session = *found, done] {
     absl::Status status = store_->VerifySession(session->uid());
     const SessionRecord record = session->record();
+    std::string contents;
     const auto look = [&](const StoredSnapshot& snapshot) {
-      const absl::StatusOr<std::string> contents =
-          store_->ReadBlob(snapshot.blob);
-      if (!contents.ok()) return;  // told of by the store
-      const absl::StatusOr<SessionSnapshot> pieces = DecodeSnapshot(*contents);
+      // The store has told of one that cannot be read.
+      if (!store_->ReadBlob(snapshot.blob, contents).ok()) return;
+      const absl::StatusOr<SessionSnapshot> pieces = DecodeSnapshot(contents);
       if (pieces.ok()) return;
       status.Update(absl::DataLossError(
           absl::StrCat("snapshot ", SnapshotName(snapshot), ": ",

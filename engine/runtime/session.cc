@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/errors.h"
 #include "engine/base/status_macros.h"
-#include "engine/store/blob_pieces.h"
 
 namespace mneme {
 
@@ -57,6 +56,7 @@ Session::Session(Setup setup)
                               setup.stored.record.model_fingerprint)),
       limits_(setup.limits),
       store_(setup.store),
+      buffers_(setup.buffers),
       host_(setup.host),
       clock_(setup.clock),
       observer_(setup.observer),
@@ -116,9 +116,7 @@ int64_t Session::HotBytes(const ServedModel& model) {
 }
 
 int64_t Session::TransferBytes(const ServedModel& model) {
-  // All of a snapshot; and of one of its pieces what the store makes of it: the
-  // value, and the batch that holds it.
-  return HotBytes(model) + 3 * static_cast<int64_t>(kBlobPieceBytes);
+  return HotBytes(model);  // all of a snapshot, once
 }
 
 absl::Status Session::CheckAlive() const {

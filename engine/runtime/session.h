@@ -47,6 +47,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
+#include "engine/base/buffer_pool.h"
 #include "engine/base/byte_budget.h"
 #include "engine/base/clock.h"
 #include "engine/runtime/history.h"
@@ -147,6 +148,7 @@ class Session final : public Lane,
     ByteBudget::Reservation counted;
     Limits limits;
     SessionStore* store = nullptr;  // these outlive it
+    BufferPool* buffers = nullptr;
     SessionHost* host = nullptr;
     const Clock* clock = nullptr;
     Observer* observer = nullptr;
@@ -592,8 +594,11 @@ class Session final : public Lane,
                      Afterwards& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Encoded EncodeBeside() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With the state, which is the caller's.
-  std::string EncodeAll(Encoded& encoded) const;
-  absl::Status StoreEncoded(const std::string& contents, Encoded& encoded,
+  void EncodeAll(Encoded& encoded, std::string& contents) const;
+  // The state's, once, if nothing waits to be absorbed.
+  void DigestState(Encoded& encoded) const;
+  // The state may be changed by others meanwhile if its digest is known.
+  absl::Status StoreEncoded(std::string& contents, Encoded& encoded,
                             const std::string& name,
                             const Remembering& remember)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -619,6 +624,7 @@ class Session final : public Lane,
   const std::string model_key_;
   const Limits limits_;
   SessionStore* const store_;
+  BufferPool* const buffers_;
   SessionHost* const host_;
   const Clock* const clock_;
   Observer* const observer_;

@@ -99,8 +99,9 @@ absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
     if (!known) encoded = EncodeBeside();
   }
   if (!known) {
-    const std::string contents = EncodeAll(encoded);
-    MNEME_RETURN_IF_ERROR(StoreEncoded(contents, encoded, name, remember));
+    BufferPool::Lease contents(buffers_);
+    EncodeAll(encoded, *contents);
+    MNEME_RETURN_IF_ERROR(StoreEncoded(*contents, encoded, name, remember));
     return encoded.snapshot;
   }
   if (name.empty()) return encoded.snapshot;
@@ -127,9 +128,10 @@ absl::StatusOr<Session::Contents> Session::QuietContents() {
   }
   std::string bytes;
   if (encoded.snapshot.blob != 0) {
-    MNEME_ASSIGN_OR_RETURN(bytes, store_->ReadBlob(encoded.snapshot.blob));
+    MNEME_RETURN_IF_ERROR(store_->ReadBlob(encoded.snapshot.blob, bytes));
   } else {
-    bytes = EncodeAll(encoded);
+    EncodeAll(encoded, bytes);
+    DigestState(encoded);
   }
   return Contents{.snapshot = encoded.snapshot, .bytes = std::move(bytes)};
 }

@@ -96,8 +96,11 @@ void Session::AnswerWaiters(const absl::StatusOr<LoadReport>& outcome,
 
 absl::StatusOr<Session::Read> Session::ReadHot(const SessionRecord& record,
                                                uint64_t end_seq) const {
+  // What is stored is read into one that is as good as new.
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<SessionState> state,
-                         model_->model->NewState());
+                         record.ring.empty()
+                             ? model_->model->NewState()
+                             : SessionState::Create(model_->model->layout()));
   auto hot = std::make_unique<Hot>(std::move(state), *model_, unit());
   if (record.ring.empty()) {
     const absl::optional<int32_t> bos =
@@ -105,10 +108,10 @@ absl::StatusOr<Session::Read> Session::ReadHot(const SessionRecord& record,
     if (bos.has_value()) hot->state->PushToken(*bos);
   } else {
     const StoredSnapshot& base = record.ring.back();
-    MNEME_ASSIGN_OR_RETURN(const std::string contents,
-                           store_->ReadBlob(base.blob));
+    BufferPool::Lease contents(buffers_);
+    MNEME_RETURN_IF_ERROR(store_->ReadBlob(base.blob, *contents));
     MNEME_ASSIGN_OR_RETURN(const SessionSnapshot snapshot,
-                           DecodeSnapshot(contents));
+                           DecodeSnapshot(*contents));
     MNEME_ASSIGN_OR_RETURN(RestoredSession restored,
                            RestoreSnapshot(snapshot, model_, *hot->state));
     hot->history = std::move(restored.history);
@@ -139,9 +142,9 @@ std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
   std::sort(kept.begin(), kept.end(),
             [](const auto& a, const auto& b) { return a.offset > b.offset; });
   for (const StoredSnapshot& snapshot : kept) {
-    const absl::StatusOr<std::string> contents =
-        store_->ReadBlob(snapshot.blob);
-    if (contents.ok() && DecodeSnapshot(*contents).ok()) {
+    BufferPool::Lease contents(buffers_);
+    if (store_->ReadBlob(snapshot.blob, *contents).ok() &&
+        DecodeSnapshot(*contents).ok()) {
       return SnapshotName(snapshot);
     }
   }
@@ -349,12 +352,14 @@ Session::Encoded Session::EncodeBeside() const {
   return encoded;
 }
 
-std::string Session::EncodeAll(Encoded& encoded) const {
-  if (encoded.whole) {
-    encoded.snapshot.state_digest =
-        hot_->state->Digest(model_->model->fingerprint(), encoded.pending);
-  }
-  std::string contents = EncodeSnapshot(
+void Session::DigestState(Encoded& encoded) const {
+  if (!encoded.whole || !encoded.snapshot.state_digest.empty()) return;
+  encoded.snapshot.state_digest =
+      hot_->state->Digest(model_->model->fingerprint(), encoded.pending);
+}
+
+void Session::EncodeAll(Encoded& encoded, std::string& contents) const {
+  EncodeSnapshot(
       {.header = {.model_fingerprint = model_->model->fingerprint(),
                   .arithmetic_level = model_->model->arithmetic_level(),
                   .unit = unit(),
@@ -363,9 +368,8 @@ std::string Session::EncodeAll(Encoded& encoded) const {
        .history = encoded.history,
        .input = encoded.input,
        .reply = encoded.reply},
-      *hot_->state);
+      *hot_->state, contents);
   encoded.snapshot.stored_bytes = static_cast<int64_t>(contents.size());
-  return contents;
 }
 
 bool Session::TryLeave() {
@@ -387,8 +391,9 @@ bool Session::TryLeave() {
   const absl::Time start = clock_->Now();
   absl::Status stored;
   if (stores) {
-    const std::string contents = EncodeAll(encoded);
-    stored = StoreEncoded(contents, encoded, /*name=*/"", {});
+    BufferPool::Lease contents(buffers_);
+    EncodeAll(encoded, *contents);
+    stored = StoreEncoded(*contents, encoded, /*name=*/"", {});
   }
   Afterwards after;
   bool left = false;
@@ -414,36 +419,41 @@ bool Session::TryLeave() {
   return left;
 }
 
-absl::Status Session::StoreEncoded(const std::string& contents,
-                                   Encoded& encoded, const std::string& name,
+absl::Status Session::StoreEncoded(std::string& contents, Encoded& encoded,
+                                   const std::string& name,
                                    const Remembering& remember) {
   if (!name.empty()) {
     absl::MutexLock lock(&mutex_);
     MNEME_RETURN_IF_ERROR(CheckQuota(static_cast<int64_t>(contents.size())));
   }
   MNEME_ASSIGN_OR_RETURN(const uint64_t blob, store_->WriteBlob(contents));
+  DigestState(encoded);  // while the disk writes
+  absl::Status stored = store_->SyncBlob(blob);
+  if (!stored.ok()) {
+    store_->DropBlob(blob);
+    return stored;
+  }
   encoded.snapshot.blob = blob;
   encoded.snapshot.name = name;
-  const absl::Status stored =
-      WaitFor<absl::Status>([&](SessionStore::Done done) {
-        absl::Status outdated;
-        {
-          absl::MutexLock lock(&mutex_);
-          outdated = CheckAlive();
-          if (outdated.ok() && encoded.run != run_) {
-            outdated = absl::AbortedError(
-                absl::StrCat("session ", id(), " was taken back meanwhile"));
-          }
-          if (outdated.ok()) {
-            AddSnapshot(encoded.snapshot,
-                        remember == nullptr ? absl::nullopt
-                                            : remember(encoded.snapshot),
-                        std::move(done));
-            return;
-          }
-        }
-        done(outdated);
-      });
+  stored = WaitFor<absl::Status>([&](SessionStore::Done done) {
+    absl::Status outdated;
+    {
+      absl::MutexLock lock(&mutex_);
+      outdated = CheckAlive();
+      if (outdated.ok() && encoded.run != run_) {
+        outdated = absl::AbortedError(
+            absl::StrCat("session ", id(), " was taken back meanwhile"));
+      }
+      if (outdated.ok()) {
+        AddSnapshot(
+            encoded.snapshot,
+            remember == nullptr ? absl::nullopt : remember(encoded.snapshot),
+            std::move(done));
+        return;
+      }
+    }
+    done(outdated);
+  });
   store_->DropBlob(blob);  // unless the record has it now
   return stored;
 }
@@ -466,9 +476,11 @@ void Session::StoreSnapshot() {
     host_->Wake(shared_from_this());  // its lane made way
     return;
   }
-  const std::string contents = EncodeAll(encoded);
+  BufferPool::Lease contents(buffers_);
+  EncodeAll(encoded, *contents);
+  DigestState(encoded);
   EndQuiet();  // it may go on while this is written
-  const absl::Status stored = StoreEncoded(contents, encoded, /*name=*/"", {});
+  const absl::Status stored = StoreEncoded(*contents, encoded, /*name=*/"", {});
   if (stored.ok()) {
     observer_->OnSnapshot(model_name_, encoded.snapshot.position);
   } else {

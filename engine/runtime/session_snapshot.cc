@@ -101,15 +101,14 @@ std::string EncodeSnapshot(const SessionSnapshot& snapshot) {
   return out;
 }
 
-std::string EncodeSnapshot(const SessionSnapshot& beside,
-                           const SessionState& state) {
+void EncodeSnapshot(const SessionSnapshot& beside, const SessionState& state,
+                    std::string& out) {
   constexpr int64_t kHeads = 16 << 10;
-  std::string out;
+  out.clear();
   out.reserve(beside.history.size() + beside.input.size() +
               beside.reply.size() + state.EncodedBytes() + kHeads);
   EncodeBeside(beside, out);
   WriteSection(Section::kState, out, [&] { state.Encode(out); });
-  return out;
 }
 
 absl::StatusOr<SessionSnapshot> DecodeSnapshot(std::string_view bytes) {

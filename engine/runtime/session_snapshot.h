@@ -47,9 +47,9 @@ struct SessionSnapshot {
 std::string EncodeSnapshot(const SessionSnapshot& snapshot);
 
 // The same of `state`, of which no unit is open, instead of the piece of that
-// name: in one allocation.
-std::string EncodeSnapshot(const SessionSnapshot& beside,
-                           const SessionState& state);
+// name: into `out`, whose memory is used again, in one allocation at most.
+void EncodeSnapshot(const SessionSnapshot& beside, const SessionState& state,
+                    std::string& out);
 
 // The pieces of `bytes`, checksums compared, contents not looked into.
 // DATA_LOSS if one is wrong; FAILED_PRECONDITION (STATE_INCOMPATIBLE) for a

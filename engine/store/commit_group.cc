@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/store/blob_pieces.h"
 #include "engine/store/record_coding.h"
 #include "engine/store/store_keys.h"
 
@@ -16,6 +15,7 @@ namespace {
 
 constexpr KvStore::Space kMeta = KvStore::Space::kMeta;
 constexpr KvStore::Space kJournal = KvStore::Space::kJournal;
+constexpr KvStore::Space kBlobs = KvStore::Space::kBlobs;
 
 }  // namespace
 
@@ -99,7 +99,7 @@ absl::Status CommitGroup::Add(const StoreWrite& write) {
         MNEME_RETURN_IF_ERROR(CheckBlobs(*before, after));
         PutSealed(kMeta, RecordKey(uid), EncodeSessionRecord(*write.record),
                   batch);
-        ReplaceBlobs(uid, *before, after, batch);
+        ReplaceBlobs(uid, *before, after);
       }
       std::move(journal.begin(), journal.end(), std::back_inserter(batch));
       changes_.sessions[uid] = ends;
@@ -119,7 +119,7 @@ absl::Status CommitGroup::Remove(const std::string& uid,
   DeleteKey(kMeta, RecordKey(uid), batch);
   DeleteKey(kMeta, ActiveKey(uid), batch);
   DeleteKeys(kJournal, JournalKey(uid, 0), BehindPrefix(uid), batch);
-  ReplaceBlobs(uid, *before, {}, batch);
+  ReplaceBlobs(uid, *before, {});
   changes_.sessions[uid] = absl::nullopt;
   return absl::OkStatus();
 }
@@ -186,19 +186,24 @@ absl::Status CommitGroup::CheckBlobs(const Blobs& before,
 }
 
 void CommitGroup::ReplaceBlobs(const std::string& uid, const Blobs& before,
-                               const Blobs& after, KvStore::Batch& batch) {
+                               const Blobs& after) {
   for (const uint64_t blob : after) {
-    if (!before.contains(blob)) ++changes_.blob_uses[blob];
+    if (before.contains(blob)) continue;
+    ++changes_.blob_uses[blob];
+    changes_.next_blob = std::max(changes_.next_blob, blob + 1);
   }
   for (const uint64_t blob : before) {
     if (after.contains(blob)) continue;
     --changes_.blob_uses[blob];
-    if (BlobUses(blob) == 0) DeleteBlobPieces(blob, batch);
+    if (BlobUses(blob) == 0) DeleteKey(kBlobs, BlobKey(blob), dropped_blobs_);
   }
   blobs_[uid] = after;
 }
 
 const KvStore::Batch& CommitGroup::Finish() {
+  if (changes_.next_blob > index_->next_blob()) {
+    PutSealed(kMeta, kNextBlobKey, EncodeNumber(changes_.next_blob), batch_);
+  }
   requests_->Fill(plan_, batch_);
   return batch_;
 }

@@ -34,6 +34,9 @@ class CommitGroup {
   const KvStore::Batch& Finish();
   // The batch is written.
   void Apply();
+  // The blobs to which nothing refers any longer once it is: to be deleted
+  // then.
+  const KvStore::Batch& dropped_blobs() const { return dropped_blobs_; }
 
  private:
   using Blobs = std::set<uint64_t>;
@@ -45,13 +48,14 @@ class CommitGroup {
                              SessionEnds& ends, KvStore::Batch& batch) const;
   absl::Status CheckBlobs(const Blobs& before, const Blobs& after) const;
   void ReplaceBlobs(const std::string& uid, const Blobs& before,
-                    const Blobs& after, KvStore::Batch& batch);
+                    const Blobs& after);
   int64_t BlobUses(uint64_t blob) const;
 
   const KvStore* const kv_;
   SessionIndex* const index_;
   RequestLog* const requests_;
   KvStore::Batch batch_;
+  KvStore::Batch dropped_blobs_;
   SessionIndex::Changes changes_;
   RequestLog::Plan plan_;
   // Of sessions whose record the group puts.

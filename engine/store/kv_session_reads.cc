@@ -7,7 +7,6 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
-#include "engine/store/blob_pieces.h"
 #include "engine/store/kv_session_store.h"
 #include "engine/store/record_coding.h"
 #include "engine/store/store_keys.h"
@@ -17,10 +16,15 @@ namespace {
 
 constexpr KvStore::Space kMeta = KvStore::Space::kMeta;
 constexpr KvStore::Space kJournal = KvStore::Space::kJournal;
+constexpr KvStore::Space kBlobs = KvStore::Space::kBlobs;
 
 absl::Status NotThere(const std::string& uid) {
   return absl::NotFoundError(
       absl::StrCat("session ", uid, " is not in the store"));
+}
+
+absl::Status BlobDamaged(uint64_t blob, const std::string& what) {
+  return absl::DataLossError(absl::StrCat("blob ", blob, ": ", what));
 }
 
 absl::Status JournalDamaged(const std::string& uid, uint64_t seq,
@@ -31,8 +35,18 @@ absl::Status JournalDamaged(const std::string& uid, uint64_t seq,
 
 }  // namespace
 
-absl::StatusOr<std::string> KvSessionStore::ReadBlob(uint64_t blob) const {
-  return ReadBlobPieces(blob, *kv_);
+absl::Status KvSessionStore::ReadBlob(uint64_t blob,
+                                      std::string& contents) const {
+  const std::string key = BlobKey(blob);
+  MNEME_ASSIGN_OR_RETURN(const bool found, kv_->GetBlob(key, contents));
+  if (!found) return BlobDamaged(blob, "it is not there");
+  const absl::StatusOr<std::string_view> payload =
+      Unseal(kBlobs, key, contents);
+  if (!payload.ok()) {
+    return BlobDamaged(blob, std::string(payload.status().message()));
+  }
+  contents.resize(payload->size());
+  return absl::OkStatus();
 }
 
 absl::Status KvSessionStore::ReadJournal(
@@ -165,8 +179,9 @@ absl::Status KvSessionStore::VerifySession(const std::string& uid) const {
                     return false;
                   });
     if (!note(first)) return first;
+    std::string contents;
     for (const uint64_t blob : BlobsOf(session->record)) {
-      const absl::Status status = ReadBlob(blob).status();
+      const absl::Status status = ReadBlob(blob, contents);
       if (!note(status)) return status;
     }
     const absl::Status status =

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
-#include "engine/store/blob_pieces.h"
 #include "engine/store/record_coding.h"
 #include "engine/store/store_errors.h"
 #include "engine/store/store_keys.h"
@@ -19,6 +18,7 @@ namespace mneme {
 namespace {
 
 constexpr KvStore::Space kMeta = KvStore::Space::kMeta;
+constexpr KvStore::Space kBlobs = KvStore::Space::kBlobs;
 
 // Most that is written with one sync, but for a single write that is larger.
 constexpr int64_t kGroupBytes = 4 << 20;
@@ -102,35 +102,19 @@ absl::Status KvSessionStore::Load() {
 
 // Also sets the number of the next blob.
 absl::Status KvSessionStore::DropOrphans() {
-  uint64_t next = 1;
-  const absl::StatusOr<absl::optional<std::string>> stored =
-      GetSealed(*kv_, kMeta, kNextBlobKey);
-  // If it is damaged, the blobs say as much.
-  if (!stored.ok() && !absl::IsDataLoss(stored.status())) {
-    return stored.status();
+  MNEME_ASSIGN_OR_RETURN(const std::vector<std::string> keys, kv_->BlobKeys());
+  uint64_t next = index_.next_blob();
+  KvStore::Batch orphans;
+  for (const std::string& key : keys) {
+    const absl::StatusOr<uint64_t> blob = NumberAtEnd(key);
+    if (!blob.ok()) continue;  // none of a session store's
+    next = std::max(next, *blob + 1);
+    if (index_.BlobUses(*blob) == 0) DeleteKey(kBlobs, key, orphans);
   }
-  if (stored.ok() && stored->has_value()) {
-    MNEME_ASSIGN_OR_RETURN(next, DecodeNumber(**stored));
-  }
-  std::vector<uint64_t> orphans;
-  absl::Status wrong;
-  MNEME_RETURN_IF_ERROR(
-      kv_->Scan(kMeta, kBlobPrefix, BehindPrefix(kBlobPrefix),
-                [&](std::string_view key, std::string_view /*value*/) {
-                  const absl::StatusOr<uint64_t> blob = NumberAtEnd(key);
-                  wrong = blob.status();
-                  if (!blob.ok()) return false;
-                  next = std::max(next, *blob + 1);
-                  if (index_.BlobUses(*blob) == 0) orphans.push_back(*blob);
-                  return true;
-                }));
-  MNEME_RETURN_IF_ERROR(wrong);
   next_blob_ = next;
   // A damaged record may refer to any of them.
   if (orphans.empty() || index_.any_damaged()) return absl::OkStatus();
-  KvStore::Batch batch;
-  for (const uint64_t blob : orphans) DeleteBlobPieces(blob, batch);
-  return kv_->Write(batch, /*sync=*/false);
+  return kv_->Write(orphans, /*sync=*/false);
 }
 
 KvSessionStore::~KvSessionStore() {
@@ -196,19 +180,24 @@ void KvSessionStore::RunCommits() {
       if (queue_.empty()) return;
       group = TakeGroup();
     }
-    Commit(group);
+    const KvStore::Batch dropped = Commit(group);
+    // Who removes a session is told when nothing is left of it; nobody else
+    // waits for what became of no use.
+    const bool removes = group.front().write.remove;
+    if (removes) DropBlobs(dropped);
     ForgetFailures();
     int64_t bytes = 0;
     for (Queued& queued : group) {
       bytes += queued.bytes;
       if (queued.done != nullptr) queued.done(queued.result);
     }
+    if (!removes) DropBlobs(dropped);
     const absl::MutexLock lock(&mutex_);
     waiting_bytes_ -= bytes;
   }
 }
 
-void KvSessionStore::Commit(std::vector<Queued>& group) {
+KvStore::Batch KvSessionStore::Commit(std::vector<Queued>& group) {
   CommitGroup changes(kv_.get(), &index_, &requests_);
   bool any = false;
   bool drops = false;
@@ -224,7 +213,7 @@ void KvSessionStore::Commit(std::vector<Queued>& group) {
     drops = drops || Drops(queued.write) || queued.write.record.has_value();
     forgets = forgets || queued.write.remove || queued.write.forgets;
   }
-  if (!any) return;
+  if (!any) return {};
   KvStore::Batch batch = changes.Finish();
   const bool marks = forgets && !must_forget_.exchange(true);
   if (marks) PutSealed(kMeta, kForgetKey, "", batch);
@@ -234,12 +223,22 @@ void KvSessionStore::Commit(std::vector<Queued>& group) {
   if (written.ok()) {
     changes.Apply();
     if (drops) dropped_ = true;
-    return;
+    return changes.dropped_blobs();
   }
   for (Queued& queued : group) {
     if (!queued.result.ok()) continue;
     queued.result = written;
     failed_[queued.write.uid] = written;
+  }
+  return {};
+}
+
+void KvSessionStore::DropBlobs(const KvStore::Batch& blobs) {
+  if (blobs.empty()) return;
+  const absl::Status status = kv_->Write(blobs, /*sync=*/false);
+  if (!status.ok()) {
+    LogWarning(blobs.size(), " blobs stay until the store is opened again: ",
+               std::string(status.ToString()));
   }
 }
 
@@ -293,29 +292,31 @@ void KvSessionStore::ForgetFailures() {
   });
 }
 
-absl::StatusOr<uint64_t> KvSessionStore::WriteBlob(std::string_view contents) {
+absl::StatusOr<uint64_t> KvSessionStore::WriteBlob(std::string& contents) {
   MNEME_RETURN_IF_ERROR(CheckQuota(static_cast<int64_t>(contents.size())));
   const uint64_t blob = next_blob_++;
   index_.AddUnpublished(blob);
-  const absl::Status written = WriteBlobPieces(blob, contents, *kv_);
+  KvStore::Batch batch;
+  PutSealed(kBlobs, BlobKey(blob), std::move(contents), batch);
+  const absl::Status written = kv_->Write(batch, /*sync=*/false);
+  contents = std::move(batch.front().value);
   writable_ = written.ok();
-  if (!written.ok()) {
-    DropBlob(blob);
-    return written;
-  }
-  return blob;
+  if (written.ok()) return blob;
+  DropBlob(blob);
+  return written;
+}
+
+absl::Status KvSessionStore::SyncBlob(uint64_t blob) {
+  const absl::Status synced = kv_->SyncBlob(BlobKey(blob));
+  writable_ = synced.ok();
+  return synced;
 }
 
 void KvSessionStore::DropBlob(uint64_t blob) {
   if (!index_.DropUnpublished(blob)) return;
   KvStore::Batch batch;
-  DeleteBlobPieces(blob, batch);
-  const absl::Status status = kv_->Write(batch, /*sync=*/false);
-  if (!status.ok()) {
-    LogWarning("blob ", blob, " stays until the store is opened again: ",
-               std::string(status.ToString()));
-  }
-  dropped_ = true;
+  DeleteKey(kBlobs, BlobKey(blob), batch);
+  DropBlobs(batch);
 }
 
 absl::Status KvSessionStore::Compact() {

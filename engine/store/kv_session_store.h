@@ -31,7 +31,7 @@ struct SessionStoreOptions {
 // Sessions in a KvStore: see FORMAT.md. One thread commits what is queued.
 class KvSessionStore final : public SessionStore {
  public:
-  static constexpr uint64_t kFormatVersion = 1;
+  static constexpr uint64_t kFormatVersion = 2;
 
   // Drops blobs that no record refers to, if all records can be read.
   // FAILED_PRECONDITION if `kv` is of another format version.
@@ -43,9 +43,10 @@ class KvSessionStore final : public SessionStore {
   bool durable() const override { return kv_->durable(); }
   void Write(StoreWrite write, Done done) override;
   void AwaitWrites() override;
-  absl::StatusOr<uint64_t> WriteBlob(std::string_view contents) override;
+  absl::StatusOr<uint64_t> WriteBlob(std::string& contents) override;
+  absl::Status SyncBlob(uint64_t blob) override;
   void DropBlob(uint64_t blob) override;
-  absl::StatusOr<std::string> ReadBlob(uint64_t blob) const override;
+  absl::Status ReadBlob(uint64_t blob, std::string& contents) const override;
   absl::Status ReadJournal(
       const std::string& uid, uint64_t seq,
       absl::FunctionRef<bool(uint64_t seq, std::string_view payload)> read)
@@ -77,7 +78,9 @@ class KvSessionStore final : public SessionStore {
 
   void RunCommits();
   std::vector<Queued> TakeGroup() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Commit(std::vector<Queued>& group);
+  // Returns what is to be deleted now.
+  KvStore::Batch Commit(std::vector<Queued>& group);
+  void DropBlobs(const KvStore::Batch& blobs);
   absl::Status Admit(const StoreWrite& write);
   // RESOURCE_EXHAUSTED if `bytes` more are too much.
   absl::Status CheckQuota(int64_t bytes);

@@ -19,6 +19,9 @@ namespace mneme {
 // cannot be read or written; DATA_LOSS if it is damaged.
 class KvStore {
  public:
+  // What is put in kBlobs is large, put once, and found by its key alone: there
+  // are no ranges of it. It has methods of its own, and no batch mixes it with
+  // other spaces.
   enum class Space { kMeta, kJournal, kBlobs };
   static constexpr int kSpaces = 3;
 
@@ -42,6 +45,10 @@ class KvStore {
   // Null if there is none.
   virtual absl::StatusOr<absl::optional<std::string>> Get(
       Space space, std::string_view key) const = 0;
+  // What is in kBlobs under a key, in `value`, whose memory is used again.
+  // False if there is nothing.
+  virtual absl::StatusOr<bool> GetBlob(std::string_view key,
+                                       std::string& value) const = 0;
   // Calls `read` with the entries of [begin, end) in order, until it returns
   // false. It may read this store, but not write to it.
   virtual absl::Status Scan(
@@ -55,6 +62,12 @@ class KvStore {
   };
   virtual absl::StatusOr<absl::optional<Entry>> Last(
       Space space, std::string_view begin, std::string_view end) const = 0;
+
+  // What was put in kBlobs under `key`, and is on its way since, survives a
+  // loss of power once this has returned OK. After an error it is not there.
+  virtual absl::Status SyncBlob(std::string_view key) = 0;
+  // The keys of kBlobs, in byte order, without their values.
+  virtual absl::StatusOr<std::vector<std::string>> BlobKeys() const = 0;
 
   // Rewrites all so that nothing of what was deleted is left.
   virtual absl::Status Compact() = 0;

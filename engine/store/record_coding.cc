@@ -174,23 +174,6 @@ absl::StatusOr<AgedRequest> DecodeAgedRequest(std::string_view bytes) {
   return aged;
 }
 
-std::string EncodeBlobHeader(const BlobHeader& header) {
-  std::string bytes;
-  ByteWriter out(bytes);
-  out.U64(header.size);
-  out.U32(header.crc);
-  return bytes;
-}
-
-absl::StatusOr<BlobHeader> DecodeBlobHeader(std::string_view bytes) {
-  ByteReader in(bytes);
-  BlobHeader header;
-  header.size = static_cast<uint64_t>(in.Count());
-  header.crc = in.U32();
-  if (!in.done()) return NoRecord("blob header");
-  return header;
-}
-
 std::string EncodeNumber(uint64_t number) {
   std::string bytes;
   ByteWriter(bytes).U64(number);

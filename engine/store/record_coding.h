@@ -29,16 +29,6 @@ struct AgedRequest {
 std::string EncodeAgedRequest(const AgedRequest& aged);
 absl::StatusOr<AgedRequest> DecodeAgedRequest(std::string_view bytes);
 
-// What is said of a blob beside its pieces.
-struct BlobHeader {
-  uint64_t size = 0;
-  uint32_t crc = 0;  // CRC-32C of all of it
-
-  bool operator==(const BlobHeader&) const = default;
-};
-std::string EncodeBlobHeader(const BlobHeader& header);
-absl::StatusOr<BlobHeader> DecodeBlobHeader(std::string_view bytes);
-
 std::string EncodeNumber(uint64_t number);
 absl::StatusOr<uint64_t> DecodeNumber(std::string_view bytes);
 

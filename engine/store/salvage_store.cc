@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/wait_for.h"
-#include "engine/store/blob_pieces.h"
 #include "engine/store/kv_session_store.h"
 #include "engine/store/record_coding.h"
 #include "engine/store/rocksdb/salvage_database.h"
@@ -78,14 +77,6 @@ absl::Status SalvageStore(const std::string& directory,
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<KvStore> kv,
                          RocksDbKvStore::Open(directory, options));
   MNEME_RETURN_IF_ERROR(DropDamaged(*kv, report));
-  // What refers to blob files that are gone would stop compactions.
-  if (database.rebuilt) {
-    KvStore::Batch batch;
-    DeleteAllPieces(batch);
-    MNEME_RETURN_IF_ERROR(kv->Write(batch, /*sync=*/true));
-    MNEME_RETURN_IF_ERROR(kv->Compact());
-    report.actions.push_back("dropped the contents of all snapshots");
-  }
   MNEME_ASSIGN_OR_RETURN(const std::unique_ptr<SessionStore> store,
                          KvSessionStore::Open(std::move(kv), {}));
   std::vector<SessionRecord> records;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/store/session_index.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -36,7 +37,21 @@ absl::Status SessionIndex::Load(const KvStore& kv) {
                 LoadRecord(key, value);
                 return true;
               }));
+  MNEME_RETURN_IF_ERROR(LoadNextBlob(kv));
   return LoadJournalEnds(kv);
+}
+
+absl::Status SessionIndex::LoadNextBlob(const KvStore& kv) {
+  const absl::StatusOr<absl::optional<std::string>> stored =
+      GetSealed(kv, kMeta, kNextBlobKey);
+  // If it is damaged, the blobs say as much.
+  if (absl::IsDataLoss(stored.status())) return absl::OkStatus();
+  MNEME_RETURN_IF_ERROR(stored.status());
+  if (!stored->has_value()) return absl::OkStatus();
+  MNEME_ASSIGN_OR_RETURN(const uint64_t next, DecodeNumber(**stored));
+  const absl::MutexLock lock(&mutex_);
+  next_blob_ = std::max(next_blob_, next);
+  return absl::OkStatus();
 }
 
 void SessionIndex::LoadRecord(std::string_view key, std::string_view value) {
@@ -52,7 +67,10 @@ void SessionIndex::LoadRecord(std::string_view key, std::string_view value) {
   }
   ends.replay_seq = record->replay_seq;
   ends.next_seq = record->replay_seq;
-  for (const uint64_t blob : BlobsOf(*record)) ++blob_uses_[blob];
+  for (const uint64_t blob : BlobsOf(*record)) {
+    ++blob_uses_[blob];
+    next_blob_ = std::max(next_blob_, blob + 1);
+  }
 }
 
 absl::Status SessionIndex::LoadJournalEnds(const KvStore& kv) {
@@ -116,6 +134,11 @@ int64_t SessionIndex::BlobUses(uint64_t blob) const {
   return found == blob_uses_.end() ? 0 : found->second;
 }
 
+uint64_t SessionIndex::next_blob() const {
+  const absl::MutexLock lock(&mutex_);
+  return next_blob_;
+}
+
 bool SessionIndex::IsUnpublished(uint64_t blob) const {
   const absl::MutexLock lock(&mutex_);
   return unpublished_.contains(blob);
@@ -140,6 +163,7 @@ void SessionIndex::Apply(const Changes& changes) {
       sessions_.erase(uid);
     }
   }
+  next_blob_ = std::max(next_blob_, changes.next_blob);
   for (const auto& [blob, more] : changes.blob_uses) {
     const int64_t uses = (blob_uses_[blob] += more);
     if (uses > 0) unpublished_.erase(blob);

@@ -48,6 +48,8 @@ class SessionIndex {
 
   // How many sessions refer to a blob.
   int64_t BlobUses(uint64_t blob) const;
+  // Behind all that were ever referred to, as far as the store says.
+  uint64_t next_blob() const;
   // Written, and no record refers to it yet.
   bool IsUnpublished(uint64_t blob) const;
   void AddUnpublished(uint64_t blob);
@@ -59,10 +61,12 @@ class SessionIndex {
     // Null: the session is gone.
     absl::flat_hash_map<std::string, absl::optional<SessionEnds>> sessions;
     absl::flat_hash_map<uint64_t, int64_t> blob_uses;  // more, or fewer
+    uint64_t next_blob = 0;  // behind those that are referred to
   };
   void Apply(const Changes& changes);
 
  private:
+  absl::Status LoadNextBlob(const KvStore& kv);
   void LoadRecord(std::string_view key, std::string_view value);
   absl::Status LoadJournalEnds(const KvStore& kv);
 
@@ -71,6 +75,7 @@ class SessionIndex {
       ABSL_GUARDED_BY(mutex_);  // by the 16 bytes of their uids
   absl::flat_hash_map<uint64_t, int64_t> blob_uses_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<uint64_t> unpublished_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_blob_ ABSL_GUARDED_BY(mutex_) = 1;
   bool any_damaged_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

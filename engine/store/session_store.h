@@ -59,13 +59,16 @@ class SessionStore {
   // Until all that was queued has called its `done`. Not from there.
   virtual void AwaitWrites() = 0;
 
-  // Writes the contents of a snapshot, which a record that is put later refers
-  // to by the number returned; one that none does is dropped when the store is
-  // opened next, or by DropBlob.
-  virtual absl::StatusOr<uint64_t> WriteBlob(std::string_view contents) = 0;
+  // Begins to write the contents of a snapshot, to which a record may refer by
+  // the number returned once SyncBlob has returned OK; one to which none does
+  // is dropped when the store is opened next, or by DropBlob.
+  // It is sealed where it is: what is left in `contents` means nothing.
+  virtual absl::StatusOr<uint64_t> WriteBlob(std::string& contents) = 0;
+  virtual absl::Status SyncBlob(uint64_t blob) = 0;
   // One that a record refers to stays.
   virtual void DropBlob(uint64_t blob) = 0;
-  virtual absl::StatusOr<std::string> ReadBlob(uint64_t blob) const = 0;
+  // Into `contents`, whose memory is used again.
+  virtual absl::Status ReadBlob(uint64_t blob, std::string& contents) const = 0;
 
   // Calls `read` with the records of a session from `seq` on, until it returns
   // false. DATA_LOSS, naming it, if one is damaged or missing. NOT_FOUND if

@@ -12,8 +12,9 @@
 namespace mneme {
 namespace {
 
-constexpr char kVersion = 1;  // of a sealed value
+constexpr char kVersion = 2;  // of a sealed value
 constexpr size_t kCrcBytes = 4;
+constexpr size_t kSealBytes = 1 + kCrcBytes;
 
 void AppendBigEndian(uint64_t number, int bytes, std::string& key) {
   for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) {
@@ -74,16 +75,9 @@ std::string JournalKey(std::string_view uid, uint64_t seq) {
   return key;
 }
 
-std::string BlobHeaderKey(uint64_t blob) {
-  std::string key = kBlobPrefix;
-  AppendBigEndian(blob, 8, key);
-  return key;
-}
-
-std::string BlobPieceKey(uint64_t blob, uint32_t piece) {
+std::string BlobKey(uint64_t blob) {
   std::string key;
   AppendBigEndian(blob, 8, key);
-  AppendBigEndian(piece, 4, key);
   return key;
 }
 
@@ -107,21 +101,18 @@ absl::StatusOr<uint64_t> NumberAtEnd(std::string_view key) {
 }
 
 std::string Seal(KvStore::Space space, std::string_view key,
-                 std::string_view payload) {
-  std::string value;
-  value.reserve(1 + payload.size() + kCrcBytes);
-  value.push_back(kVersion);
-  value.append(payload);
+                 std::string payload) {
+  payload.push_back(kVersion);
   char crc[kCrcBytes];
-  EncodeFixed32(CrcOf(space, key, value), crc);
-  value.append(crc, sizeof crc);
-  return value;
+  EncodeFixed32(CrcOf(space, key, payload), crc);
+  payload.append(crc, sizeof crc);
+  return payload;
 }
 
 absl::StatusOr<std::string_view> Unseal(KvStore::Space space,
                                         std::string_view key,
                                         std::string_view value) {
-  if (value.size() < 1 + kCrcBytes) {
+  if (value.size() < kSealBytes) {
     return absl::DataLossError(absl::StrCat("a stored value of ", value.size(),
                                             " bytes is cut short"));
   }
@@ -130,17 +121,18 @@ absl::StatusOr<std::string_view> Unseal(KvStore::Space space,
   if (CrcOf(space, key, versioned) != want) {
     return absl::DataLossError("a stored value fails its checksum");
   }
-  if (versioned[0] != kVersion) {
-    return absl::DataLossError(absl::StrCat(
-        "a stored value has format version ", static_cast<int>(versioned[0]),
-        ", want ", static_cast<int>(kVersion)));
+  if (versioned.back() != kVersion) {
+    return absl::DataLossError(
+        absl::StrCat("a stored value has format version ",
+                     static_cast<int>(versioned.back()), ", want ",
+                     static_cast<int>(kVersion)));
   }
-  return versioned.substr(1);
+  return value.substr(0, value.size() - kSealBytes);
 }
 
-void PutSealed(KvStore::Space space, std::string key, std::string_view payload,
+void PutSealed(KvStore::Space space, std::string key, std::string payload,
                KvStore::Batch& batch) {
-  std::string value = Seal(space, key, payload);
+  std::string value = Seal(space, key, std::move(payload));
   batch.push_back({.kind = KvStore::Change::Kind::kPut,
                    .space = space,
                    .key = std::move(key),
@@ -165,12 +157,12 @@ void DeleteKeys(KvStore::Space space, std::string begin, std::string end,
 absl::StatusOr<absl::optional<std::string>> GetSealed(const KvStore& kv,
                                                       KvStore::Space space,
                                                       std::string_view key) {
-  MNEME_ASSIGN_OR_RETURN(const absl::optional<std::string> value,
-                         kv.Get(space, key));
-  if (!value.has_value()) return absl::optional<std::string>();
+  MNEME_ASSIGN_OR_RETURN(absl::optional<std::string> value, kv.Get(space, key));
+  if (!value.has_value()) return value;
   MNEME_ASSIGN_OR_RETURN(const std::string_view payload,
                          Unseal(space, key, *value));
-  return absl::optional<std::string>(std::string(payload));
+  value->resize(payload.size());
+  return value;
 }
 
 }  // namespace mneme

@@ -26,16 +26,14 @@ inline constexpr char kForgetKey[] = "forget";
 inline constexpr char kRecordPrefix[] = "s/";   // and a uid
 inline constexpr char kActivePrefix[] = "w/";   // and a uid
 inline constexpr char kRequestPrefix[] = "q/";  // and a number
-inline constexpr char kBlobPrefix[] = "b/";     // and a blob's number
 std::string RecordKey(std::string_view uid);
 std::string ActiveKey(std::string_view uid);
 std::string RequestKey(uint64_t number);
-std::string BlobHeaderKey(uint64_t blob);
 
 // kJournal.
 std::string JournalKey(std::string_view uid, uint64_t seq);
 // kBlobs.
-std::string BlobPieceKey(uint64_t blob, uint32_t piece);
+std::string BlobKey(uint64_t blob);
 
 // The first key behind all that begin with `prefix`, which is not all 0xff.
 std::string BehindPrefix(std::string_view prefix);
@@ -44,17 +42,17 @@ std::string BehindPrefix(std::string_view prefix);
 absl::StatusOr<uint64_t> NumberAtEnd(std::string_view key);
 
 // A value as it is stored under a key: with its format version and a checksum
-// over both.
+// over both behind it.
 std::string Seal(KvStore::Space space, std::string_view key,
-                 std::string_view payload);
-// The payload, a part of `value`. DATA_LOSS if the value is not what was
+                 std::string payload);
+// The payload, the front of `value`. DATA_LOSS if the value is not what was
 // stored under this key.
 absl::StatusOr<std::string_view> Unseal(KvStore::Space space,
                                         std::string_view key,
                                         std::string_view value);
 
 // Adds a change to `batch`.
-void PutSealed(KvStore::Space space, std::string key, std::string_view payload,
+void PutSealed(KvStore::Space space, std::string key, std::string payload,
                KvStore::Batch& batch);
 void DeleteKey(KvStore::Space space, std::string key, KvStore::Batch& batch);
 void DeleteKeys(KvStore::Space space, std::string begin, std::string end,

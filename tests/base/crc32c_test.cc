@@ -63,6 +63,20 @@ TEST(Crc32cTest, AgreesWithTheDefinitionAtEveryAlignmentAndLength) {
   }
 }
 
+TEST(Crc32cTest, AgreesWithTheDefinitionWhereLanesAreJoined) {
+  std::mt19937 random(2);
+  std::string bytes(20000, '\0');
+  for (char& c : bytes) c = static_cast<char>(random());
+  for (const size_t length :
+       {6143, 6144, 6145, 6151, 6152, 12287, 12288, 12301, 20000}) {
+    const std::string_view piece(bytes.data(), length);
+    ASSERT_EQ(Crc32c(piece), BitwiseCrc32c(piece)) << length;
+    ASSERT_EQ(ExtendCrc32c(Crc32c(piece.substr(0, 5)), piece.substr(5)),
+              BitwiseCrc32c(piece))
+        << length;
+  }
+}
+
 TEST(Crc32cTest, BytesInPiecesHaveTheChecksumOfTheWhole) {
   const std::string bytes = "bytes in two pieces, cut anywhere";
   for (size_t cut = 0; cut <= bytes.size(); ++cut) {

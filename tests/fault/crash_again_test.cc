@@ -263,6 +263,7 @@ class DeletedFromDiskTest : public StoredEngineTest {
     std::vector<std::string> holders;
     for (const auto& file :
          std::filesystem::recursive_directory_iterator(disk_.path())) {
+      if (!file.is_regular_file()) continue;
       std::ifstream in(file.path(), std::ios::binary);
       const std::string all((std::istreambuf_iterator<char>(in)), {});
       if (all.find(kSecret) != std::string::npos) {

@@ -22,8 +22,8 @@ constexpr size_t kSlotBytes = kSector;
 
 IOStatus Gone() { return IOStatus::IOError("the power is gone"); }
 
-std::string NameOf(const std::string& path) {
-  return fs::path(path).filename().string();
+std::string DirectoryOf(const std::string& name) {
+  return fs::path(name).parent_path().string();
 }
 
 }  // namespace
@@ -83,13 +83,13 @@ class PowerLossFileSystem::File final
 class PowerLossFileSystem::Directory final : public rocksdb::FSDirectory {
  public:
   Directory(std::unique_ptr<rocksdb::FSDirectory> real,
-            PowerLossFileSystem* all)
-      : real_(std::move(real)), all_(all) {}
+            PowerLossFileSystem* all, std::string name)
+      : real_(std::move(real)), all_(all), name_(std::move(name)) {}
 
   IOStatus Fsync(const rocksdb::IOOptions& /*options*/,
                  rocksdb::IODebugContext* /*debug*/) override {
     return all_->Change([this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      all_->SyncNames();
+      all_->SyncNames(name_);
       return IOStatus::OK();
     });
   }
@@ -101,6 +101,7 @@ class PowerLossFileSystem::Directory final : public rocksdb::FSDirectory {
  private:
   const std::unique_ptr<rocksdb::FSDirectory> real_;
   PowerLossFileSystem* const all_;
+  const std::string name_;
 };
 
 PowerLossFileSystem::PowerLossFileSystem(std::string directory,
@@ -114,26 +115,39 @@ PowerLossFileSystem::PowerLossFileSystem(std::string directory,
   fs::create_directory(directory_ + ".aside");
   if (!fs::exists(directory_)) return;
   const absl::MutexLock lock(&mutex_);
-  for (const auto& file : fs::directory_iterator(directory_)) {
+  for (const auto& file : fs::recursive_directory_iterator(directory_)) {
+    if (!file.is_regular_file()) continue;
     const std::string path = file.path().string();
     names_[NameOf(path)] = std::make_shared<Contents>(Contents{.path = path});
   }
-  SyncNames();
+  synced_names_ = names_;
   NoteCommitMark();
 }
 
-bool PowerLossFileSystem::Holds(const std::string& name) const {
-  return fs::path(name).parent_path() == directory_;
+std::string PowerLossFileSystem::NameOf(const std::string& path) const {
+  return fs::path(path).lexically_relative(directory_).string();
 }
 
-void PowerLossFileSystem::Rename(std::function<void(Names&)> change) {
+bool PowerLossFileSystem::Holds(const std::string& path) const {
+  return path.rfind(directory_ + "/", 0) == 0;
+}
+
+void PowerLossFileSystem::Rename(const std::string& name,
+                                 std::function<void(Names&)> change) {
   change(names_);
-  renames_.push_back(std::move(change));
+  renames_.push_back({DirectoryOf(name), std::move(change)});
 }
 
-void PowerLossFileSystem::SyncNames() {
-  synced_names_ = names_;
-  renames_.clear();
+void PowerLossFileSystem::SyncNames(const std::string& directory) {
+  std::vector<Renaming> others;
+  for (Renaming& renaming : renames_) {
+    if (renaming.directory == directory) {
+      renaming.change(synced_names_);
+    } else {
+      others.push_back(std::move(renaming));
+    }
+  }
+  renames_ = std::move(others);
 }
 
 void PowerLossFileSystem::SetAside(const std::string& name) {
@@ -176,10 +190,14 @@ void PowerLossFileSystem::LoseLocked() {
   fs::create_directory(left_);
   Names names = synced_names_;
   const size_t done = random_() % (renames_.size() + 1);
-  for (size_t i = 0; i < done; ++i) renames_[i](names);
+  for (size_t i = 0; i < done; ++i) renames_[i].change(names);
   // What others made past this.
-  for (const auto& file : fs::directory_iterator(directory_)) {
+  for (const auto& file : fs::recursive_directory_iterator(directory_)) {
     const std::string path = file.path().string();
+    if (file.is_directory()) {
+      fs::create_directory(absl::StrCat(left_, "/", NameOf(path)));
+      continue;
+    }
     if (names_.count(NameOf(path)) == 0 && names.count(NameOf(path)) == 0) {
       names[NameOf(path)] = std::make_shared<Contents>(Contents{.path = path});
     }
@@ -233,9 +251,8 @@ IOStatus PowerLossFileSystem::NewWritableFile(
     if (!status.ok()) return status;
     const auto contents =
         std::make_shared<Contents>(Contents{.path = name, .written = true});
-    Rename([key = NameOf(name), contents](Names& names) {
-      names[key] = contents;
-    });
+    const std::string key = NameOf(name);
+    Rename(key, [key, contents](Names& names) { names[key] = contents; });
     *file = std::make_unique<File>(std::move(real), this, contents);
     return status;
   });
@@ -262,7 +279,11 @@ IOStatus PowerLossFileSystem::NewDirectory(
     rocksdb::IODebugContext* debug) {
   std::unique_ptr<rocksdb::FSDirectory> real;
   IOStatus status = target()->NewDirectory(name, options, &real, debug);
-  if (status.ok()) *file = std::make_unique<Directory>(std::move(real), this);
+  if (status.ok()) {
+    const std::string from = NameOf(name);
+    *file = std::make_unique<Directory>(std::move(real), this,
+                                        from == "." ? "" : from);
+  }
   return status;
 }
 
@@ -274,7 +295,8 @@ IOStatus PowerLossFileSystem::DeleteFile(const std::string& name,
       return target()->DeleteFile(name, options, debug);
     }
     SetAside(name);
-    Rename([key = NameOf(name)](Names& names) { names.erase(key); });
+    const std::string key = NameOf(name);
+    Rename(key, [key](Names& names) { names.erase(key); });
     return IOStatus::OK();
   });
 }
@@ -292,7 +314,8 @@ IOStatus PowerLossFileSystem::RenameFile(const std::string& from,
     std::shared_ptr<Contents> contents;
     if (found != names_.end()) contents = found->second;
     if (contents != nullptr) contents->path = to;
-    Rename([old_key = NameOf(from), key = NameOf(to), contents](Names& names) {
+    const std::string key = NameOf(to);
+    Rename(key, [old_key = NameOf(from), key, contents](Names& names) {
       names.erase(old_key);
       names.erase(key);
       if (contents != nullptr) names[key] = contents;

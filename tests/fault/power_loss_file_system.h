@@ -17,12 +17,12 @@
 
 namespace mneme {
 
-// The files of one store's directory, until the power goes at a chosen moment.
-// What is left then is put into another directory:
+// The files of one store's directory and of those in it, until the power goes
+// at a chosen moment. What is left then is put into another directory:
 //
 //   - of each file what was synced, and of what was written behind that all,
 //     nothing, or the sectors up to where chance says;
-//   - the names as they were when the directory was last synced, and of what
+//   - the names as they were when their directory was last synced, and of what
 //     was done to names since, as much, in its order, as chance says;
 //   - of COMMITTED, which is written past this, each of its two slots as it
 //     was at some moment since the start.
@@ -86,20 +86,25 @@ class PowerLossFileSystem final : public rocksdb::FileSystemWrapper {
     uint64_t bytes = 0;
     uint64_t synced_bytes = 0;
   };
+  // By path from the directory.
   using Names = std::map<std::string, std::shared_ptr<Contents>>;
 
   // Counts a call that changes something; `change` makes it, unless the power
   // is gone.
   rocksdb::IOStatus Change(const std::function<rocksdb::IOStatus()>& change);
-  // Something done to names.
-  void Rename(std::function<void(Names&)> change)
+  // Something done to names of one directory, of which `name` is one.
+  void Rename(const std::string& name, std::function<void(Names&)> change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SyncNames() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What was done to the names of `directory`, a path from the store's.
+  void SyncNames(const std::string& directory)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes what `name` stands for out of the way, if there is something.
   void SetAside(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteCommitMark() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LoseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool Holds(const std::string& name) const;
+  // The path of a file from the directory.
+  std::string NameOf(const std::string& path) const;
+  bool Holds(const std::string& path) const;
 
   const std::string directory_;
   const std::string left_;
@@ -111,7 +116,11 @@ class PowerLossFileSystem final : public rocksdb::FileSystemWrapper {
   std::mt19937 random_ ABSL_GUARDED_BY(mutex_);
   Names names_ ABSL_GUARDED_BY(mutex_);
   Names synced_names_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::function<void(Names&)>> renames_ ABSL_GUARDED_BY(mutex_);
+  struct Renaming {
+    std::string directory;
+    std::function<void(Names&)> change;
+  };
+  std::vector<Renaming> renames_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> commit_marks_ ABSL_GUARDED_BY(mutex_);
   int aside_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -118,7 +118,8 @@ class RestoreSnapshotTest : public testing::Test {
     history.Encode(pieces[0]);
     input.Encode(pieces[1]);
     if (reply != nullptr) EncodeKeptReply(*reply, pieces[2]);
-    return EncodeSnapshot(
+    std::string bytes;
+    EncodeSnapshot(
         {.header = {.model_fingerprint = model_->model->fingerprint(),
                     .arithmetic_level = model_->model->arithmetic_level(),
                     .unit = history.unit(),
@@ -127,7 +128,8 @@ class RestoreSnapshotTest : public testing::Test {
          .history = pieces[0],
          .input = pieces[1],
          .reply = pieces[2]},
-        state);
+        state, bytes);
+    return bytes;
   }
   absl::StatusOr<RestoredSession> Restore(const std::string& bytes) {
     const absl::StatusOr<SessionSnapshot> snapshot = DecodeSnapshot(bytes);

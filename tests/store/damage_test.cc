@@ -28,14 +28,14 @@ std::string BlobOf(int session) {
   return std::string(4200, static_cast<char>('A' + session));
 }
 
-// A store as a crash leaves it: part of it in tables and blob files, part in
-// the log. Sessions 0 and 1 are active; session 2 is at rest.
+// A store as a crash leaves it: part of it in tables, part in the log, part in
+// files of blobs. Sessions 0 and 1 are active; session 2 is at rest.
 void FillStore(const std::string& directory, const std::string& image) {
   auto opened = OpenRocksDbStore(directory, {});
   ASSERT_THAT(opened, IsOk());
   SessionStore& store = **opened;
   for (int i = 0; i < kSessions; ++i) {
-    const absl::StatusOr<uint64_t> blob = store.WriteBlob(BlobOf(i));
+    const absl::StatusOr<uint64_t> blob = MakeBlob(store, BlobOf(i));
     ASSERT_THAT(blob, IsOk());
     ASSERT_THAT(WriteNow(store, PutRecord(RecordWithBlob(i, *blob))), IsOk());
     ASSERT_THAT(WriteNow(store, Append(i, 0, {"a", "b"})), IsOk());
@@ -72,7 +72,7 @@ std::string WhatIsWrong(const SessionStore& store) {
     if (!sessions.contains(Uid(i))) continue;
     const SessionRecord& record = sessions[Uid(i)];
     EXPECT_EQ(record, RecordWithBlob(i, i + 1, i == 2 ? 2 : 0));
-    const absl::StatusOr<std::string> blob = store.ReadBlob(i + 1);
+    const absl::StatusOr<std::string> blob = ReadBlob(store, i + 1);
     if (blob.ok()) {
       EXPECT_EQ(*blob, BlobOf(i));
     } else {
@@ -120,8 +120,10 @@ class DamageTest : public ::testing::Test {
   }
   std::vector<std::string> Files(const std::string& part) {
     std::vector<std::string> names;
-    for (const auto& file : fs::directory_iterator(dir_.File("image"))) {
-      const std::string name = file.path().filename().string();
+    const fs::path image = dir_.File("image");
+    for (const auto& file : fs::recursive_directory_iterator(image)) {
+      if (!file.is_regular_file()) continue;
+      const std::string name = fs::relative(file.path(), image).string();
       if (name.find(part) != std::string::npos) names.push_back(name);
     }
     return names;
@@ -138,16 +140,21 @@ TEST_F(DamageTest, TheImageOfACrashIsWhole) {
 }
 
 // MNEME_EVERY_BIT=1 flips each bit of what holds the store together, one at a
-// time; else, and in tables and blob files, one of every so many. (Debian's
+// time; else, and in tables and blobs, one of every so many. (Debian's
 // RocksDB ends the process at one bit of a table that it opens: FORMAT.md.)
 TEST_F(DamageTest, AFlippedBitNeverGoesUnnoticed) {
   const bool every_bit = std::getenv("MNEME_EVERY_BIT") != nullptr;
   std::map<std::string, std::pair<int, int>> noticed;  // of how many
   for (const std::string& name : Files("")) {
     const std::string whole = Contents(name);
-    const bool big = name.ends_with(".sst") || name.ends_with(".blob");
+    const bool blob = name.ends_with(".blob");
+    const bool big = name.ends_with(".sst");
     const bool idle = name.starts_with("OPTIONS") || name.starts_with("LOG");
-    const size_t stride = idle ? 8 * 997 : big ? 107 : every_bit ? 1 : 29;
+    const size_t stride = idle        ? 8 * 997
+                          : blob      ? 997
+                          : big       ? 107
+                          : every_bit ? 1
+                                      : 29;
     for (size_t bit = 0; bit < 8 * whole.size(); bit += stride) {
       std::string flipped = whole;
       flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
@@ -224,8 +231,10 @@ TEST_F(DamageTest, AMissingFileIsNoticed) {
 }
 
 TEST_F(DamageTest, AnotherFormatVersionIsNamed) {
-  EXPECT_THAT(OpenWith("FORMAT", "mneme-store 2\n"),
-              testing::HasSubstr("want \"mneme-store 1"));
+  for (const char* other : {"mneme-store 1\n", "mneme-store 3\n"}) {
+    EXPECT_THAT(OpenWith("FORMAT", other),
+                testing::HasSubstr("want \"mneme-store 2"));
+  }
 }
 
 class SalvageTest : public DamageTest {

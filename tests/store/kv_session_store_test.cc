@@ -33,7 +33,7 @@ class KvSessionStoreTest : public ::testing::Test {
     return WriteNow(*store_, std::move(write));
   }
   uint64_t Blob(const std::string& contents) {
-    const absl::StatusOr<uint64_t> blob = store_->WriteBlob(contents);
+    const absl::StatusOr<uint64_t> blob = MakeBlob(*store_, contents);
     EXPECT_THAT(blob, IsOk());
     return blob.value_or(0);
   }
@@ -105,7 +105,7 @@ TEST_F(KvSessionStoreTest, ABlobComesBackWhateverItsSize) {
   for (const size_t size : {0, 1, 1 << 20, (1 << 20) + 1, 5 << 20}) {
     std::string contents(size, 'x');
     for (size_t i = 0; i < size; i += 997) contents[i] = static_cast<char>(i);
-    const absl::StatusOr<std::string> read = store_->ReadBlob(Blob(contents));
+    const absl::StatusOr<std::string> read = ReadBlob(*store_, Blob(contents));
     ASSERT_THAT(read, IsOk());
     EXPECT_TRUE(*read == contents) << size;
   }
@@ -117,9 +117,10 @@ TEST_F(KvSessionStoreTest, ABlobGoesWithItsLastReference) {
   ASSERT_THAT(Write(PutRecord(RecordWithBlob(2, blob))), IsOk());
   ASSERT_THAT(Write(Remove(1)), IsOk());
   Reopen();
-  EXPECT_THAT(store_->ReadBlob(blob), IsOk());
+  EXPECT_THAT(ReadBlob(*store_, blob), IsOk());
   ASSERT_THAT(Write(PutRecord(Record(2))), IsOk());
-  EXPECT_THAT(store_->ReadBlob(blob),
+  store_->AwaitWrites();
+  EXPECT_THAT(ReadBlob(*store_, blob),
               Fails(absl::StatusCode::kDataLoss, "not there"));
   EXPECT_THAT(Write(PutRecord(RecordWithBlob(3, blob))),
               Fails(absl::StatusCode::kFailedPrecondition, "no longer there"));
@@ -132,13 +133,14 @@ TEST_F(KvSessionStoreTest, ABlobOfNoRecordGoesWhenTheStoreIsOpened) {
   const uint64_t dropped = Blob("dropped");
   store_->DropBlob(dropped);
   store_->DropBlob(kept);
-  EXPECT_THAT(store_->ReadBlob(orphan), IsOk());
-  EXPECT_THAT(store_->ReadBlob(dropped),
+  EXPECT_THAT(ReadBlob(*store_, orphan), IsOk());
+  EXPECT_THAT(ReadBlob(*store_, dropped),
               Fails(absl::StatusCode::kDataLoss, ""));
   Reopen();
-  EXPECT_THAT(store_->ReadBlob(kept), IsOk());
-  EXPECT_THAT(store_->ReadBlob(orphan), Fails(absl::StatusCode::kDataLoss, ""));
-  EXPECT_GT(Blob("new"), dropped);
+  EXPECT_THAT(ReadBlob(*store_, kept), IsOk());
+  EXPECT_THAT(ReadBlob(*store_, orphan),
+              Fails(absl::StatusCode::kDataLoss, ""));
+  EXPECT_GT(Blob("new"), orphan);
 }
 
 TEST_F(KvSessionStoreTest, NothingIsLeftOfARemovedSession) {
@@ -148,7 +150,7 @@ TEST_F(KvSessionStoreTest, NothingIsLeftOfARemovedSession) {
   ASSERT_THAT(Write(Remove(1)), IsOk());
   Reopen();
   EXPECT_THAT(Sessions(*store_), IsEmpty());
-  EXPECT_THAT(store_->ReadBlob(blob), Fails(absl::StatusCode::kDataLoss, ""));
+  EXPECT_THAT(ReadBlob(*store_, blob), Fails(absl::StatusCode::kDataLoss, ""));
   EXPECT_THAT(Write(Append(1, 1, {"b"})),
               Fails(absl::StatusCode::kNotFound, Uid(1)));
   EXPECT_EQ(store_->stats().sessions, 0);

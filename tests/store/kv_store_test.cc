@@ -44,9 +44,16 @@ class KvStoreTest : public ::testing::TestWithParam<Backing> {
     EXPECT_THAT(kv_->Write({{Kind::kPut, space, key, value}}, true), IsOk());
   }
   std::string Get(Space space, const std::string& key) {
+    if (space == Space::kBlobs) return GetBlob(key);
     const auto value = kv_->Get(space, key);
     EXPECT_THAT(value, IsOk());
     return value->value_or("(none)");
+  }
+  std::string GetBlob(const std::string& key) {
+    std::string value = "what was there before";
+    const auto found = kv_->GetBlob(key, value);
+    EXPECT_THAT(found, IsOk());
+    return found.value_or(false) ? value : "(none)";
   }
   Entries Scan(Space space, const std::string& begin, const std::string& end,
                size_t at_most = 1000) {
@@ -164,6 +171,24 @@ TEST_P(KvStoreTest, TheLastIsInTheRangeOrThereIsNone) {
   EXPECT_EQ(LastKey(Space::kMeta, "b", "d"), "c");
   EXPECT_EQ(LastKey(Space::kMeta, "d", "e"), "(none)");
   EXPECT_EQ(LastKey(Space::kJournal, "", "z"), "(none)");
+}
+
+TEST_P(KvStoreTest, BlobsAreListedInByteOrderAndGoWhenTheyAreDeleted) {
+  const int64_t before = kv_->used_bytes();
+  for (const char* key : {"b", "\x80", "a"}) {
+    Put(Space::kBlobs, key, std::string(100000, *key));
+    EXPECT_THAT(kv_->SyncBlob(key), IsOk());
+  }
+  EXPECT_THAT(*kv_->BlobKeys(), ElementsAre("a", "b", "\x80"));
+  EXPECT_GE(kv_->used_bytes(), before + 300000);
+  EXPECT_THAT(kv_->Write({{Kind::kDelete, Space::kBlobs, "b", ""},
+                          {Kind::kDelete, Space::kBlobs, "none", ""}},
+                         true),
+              IsOk());
+  EXPECT_THAT(*kv_->BlobKeys(), ElementsAre("a", "\x80"));
+  EXPECT_EQ(Get(Space::kBlobs, "b"), "(none)");
+  EXPECT_EQ(Get(Space::kBlobs, "a"), std::string(100000, 'a'));
+  EXPECT_LT(kv_->used_bytes(), before + 300000);
 }
 
 TEST_P(KvStoreTest, CompactingChangesNothing) {

@@ -151,7 +151,7 @@ TEST_F(SessionStoreFaultsTest, WhateverCallFailsNothingAcknowledgedIsLost) {
             append.drop_journal_from = journal.size();
             if (note(Write(append))) journal.push_back(payload);
           }
-          const absl::StatusOr<uint64_t> blob = store_->WriteBlob("state");
+          const absl::StatusOr<uint64_t> blob = MakeBlob(*store_, "state");
           if (note(blob.status()) && created) {
             StoreWrite write =
                 PutRecord(RecordWithBlob(1, *blob, journal.size()));
@@ -174,7 +174,7 @@ TEST_F(SessionStoreFaultsTest, WhateverCallFailsNothingAcknowledgedIsLost) {
         const SessionRecord& record = sessions.at("session-1").record;
         EXPECT_EQ(record.ring.size(), blob_contents.empty() ? 0u : 1u);
         if (!record.ring.empty()) {
-          const auto read = store_->ReadBlob(record.ring[0].blob);
+          const auto read = ReadBlob(*store_, record.ring[0].blob);
           ASSERT_THAT(read, IsOk());
           EXPECT_EQ(*read, blob_contents);
         }
@@ -214,7 +214,7 @@ TEST_F(SessionStoreFaultsTest, AFullStoreStillRemoves) {
   ASSERT_THAT(Write(Append(1, 0, {std::string(90000, 'x')})), IsOk());
   EXPECT_THAT(Write(Append(2, 0, {std::string(20000, 'x')})),
               HasReason("QUOTA"));
-  EXPECT_THAT(store_->WriteBlob(std::string(20000, 'x')), HasReason("QUOTA"));
+  EXPECT_THAT(MakeBlob(*store_, std::string(20000, 'x')), HasReason("QUOTA"));
   EXPECT_THAT(Write(Remove(1)), IsOk());
   StoreWrite again = Append(2, 0, {std::string(20000, 'x')});
   again.drop_journal_from = 0;

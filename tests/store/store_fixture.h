@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "engine/base/wait_for.h"
 #include "engine/store/session_store.h"
 #include "gtest/gtest.h"
@@ -64,6 +65,21 @@ inline StoreWrite Remove(int number) {
   write.uid = Uid(number);
   write.remove = true;
   return write;
+}
+
+// Contents that a record may refer to by the number.
+inline absl::StatusOr<uint64_t> MakeBlob(SessionStore& store,
+                                         std::string contents) {
+  MNEME_ASSIGN_OR_RETURN(const uint64_t blob, store.WriteBlob(contents));
+  MNEME_RETURN_IF_ERROR(store.SyncBlob(blob));
+  return blob;
+}
+
+inline absl::StatusOr<std::string> ReadBlob(const SessionStore& store,
+                                            uint64_t blob) {
+  std::string contents = "what was there before";
+  MNEME_RETURN_IF_ERROR(store.ReadBlob(blob, contents));
+  return contents;
 }
 
 // Waits for the write to be done.

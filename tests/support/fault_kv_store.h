@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -154,6 +155,11 @@ class KvFaults {
     ++seen_calls_;
     return Count(calls_ != Calls::kWrites);
   }
+  absl::Status OnSync() {
+    const absl::MutexLock lock(&mutex_);
+    ++seen_calls_;
+    return Count(calls_ != Calls::kReads);
+  }
   absl::Status OnScan(KvStore::Space space) {
     {
       const absl::MutexLock lock(&mutex_);
@@ -287,6 +293,21 @@ class FaultKvStore final : public KvStore {
     const absl::Status status = faults_->OnRead();
     if (!status.ok()) return status;
     return inner_->Last(space, begin, end);
+  }
+  absl::StatusOr<bool> GetBlob(std::string_view key,
+                               std::string& value) const override {
+    const absl::Status status = faults_->OnRead();
+    if (!status.ok()) return status;
+    return inner_->GetBlob(key, value);
+  }
+  absl::Status SyncBlob(std::string_view key) override {
+    const absl::Status status = faults_->OnSync();
+    return status.ok() ? inner_->SyncBlob(key) : status;
+  }
+  absl::StatusOr<std::vector<std::string>> BlobKeys() const override {
+    const absl::Status status = faults_->OnRead();
+    if (!status.ok()) return status;
+    return inner_->BlobKeys();
   }
   absl::Status Compact() override {
     const absl::Status status = faults_->OnRead();

@@ -19,8 +19,9 @@ constexpr int64_t kTokens = 1000;  // of a snapshot more than of the one before
 absl::StatusOr<StoredSnapshot> WriteSnapshot(SessionStore& store,
                                              const SessionRecord& record,
                                              int64_t number) {
-  const std::string contents(200, 's');
+  std::string contents(200, 's');
   MNEME_ASSIGN_OR_RETURN(const uint64_t blob, store.WriteBlob(contents));
+  MNEME_RETURN_IF_ERROR(store.SyncBlob(blob));
   return StoredSnapshot{.blob = blob,
                         .next_seq = 0,
                         .offset = number * kTokens,

@@ -36,6 +36,7 @@ class SessionRig final : public SessionHost {
                        .model = std::move(model),
                        .limits = {.snapshot_interval_tokens = 1 << 20},
                        .store = store_.get(),
+                       .buffers = &buffers_,
                        .host = this,
                        .clock = Clock::Real(),
                        .observer = &observer_});
@@ -92,6 +93,7 @@ class SessionRig final : public SessionHost {
   Scheduler* const scheduler_;
   Observer observer_;
   const std::unique_ptr<SessionStore> store_;
+  BufferPool buffers_{1};
   int made_ = 0;
 };
 

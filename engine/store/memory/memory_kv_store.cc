@@ -54,6 +54,16 @@ absl::StatusOr<absl::optional<std::string>> MemoryKvStore::Get(
   return absl::optional<std::string>(found->second);
 }
 
+absl::StatusOr<bool> MemoryKvStore::GetBlob(std::string_view key,
+                                            std::string& value) const {
+  const absl::MutexLock lock(&mutex_);
+  const Map& map = maps_[static_cast<size_t>(Space::kBlobs)];
+  const auto found = map.find(key);
+  if (found == map.end()) return false;
+  value = found->second;
+  return true;
+}
+
 // `read` may call this store, so each entry is copied out of the lock.
 absl::Status MemoryKvStore::Scan(
     Space space, std::string_view begin, std::string_view end,
@@ -84,6 +94,15 @@ absl::StatusOr<absl::optional<KvStore::Entry>> MemoryKvStore::Last(
   const auto last = std::prev(behind);
   if (last->first < begin) return absl::optional<Entry>();
   return absl::optional<Entry>({last->first, last->second});
+}
+
+absl::StatusOr<std::vector<std::string>> MemoryKvStore::BlobKeys() const {
+  const absl::MutexLock lock(&mutex_);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : maps_[static_cast<size_t>(Space::kBlobs)]) {
+    keys.push_back(key);
+  }
+  return keys;
 }
 
 int64_t MemoryKvStore::used_bytes() const {

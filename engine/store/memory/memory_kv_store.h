@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -26,6 +27,12 @@ class MemoryKvStore final : public KvStore {
           read) const override;
   absl::StatusOr<absl::optional<Entry>> Last(
       Space space, std::string_view begin, std::string_view end) const override;
+  absl::StatusOr<bool> GetBlob(std::string_view key,
+                               std::string& value) const override;
+  absl::Status SyncBlob(std::string_view /*key*/) override {
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<std::string>> BlobKeys() const override;
   absl::Status Compact() override { return absl::OkStatus(); }
   int64_t used_bytes() const override;
   bool durable() const override { return false; }

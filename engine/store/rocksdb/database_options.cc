@@ -59,17 +59,9 @@ rocksdb::DBOptions DatabaseOptions(rocksdb::Env* env) {
 std::vector<rocksdb::ColumnFamilyDescriptor> ColumnFamilies() {
   const std::shared_ptr<rocksdb::Cache> cache =
       rocksdb::NewLRUCache(RocksDbKvStore::kBlockCacheBytes);
-  rocksdb::ColumnFamilyOptions blobs = FamilyOptions(16 * kMiB, cache);
-  blobs.enable_blob_files = true;
-  blobs.min_blob_size = 4 << 10;
-  blobs.blob_file_size = 64 * kMiB;
-  blobs.enable_blob_garbage_collection = true;
-  blobs.blob_garbage_collection_age_cutoff = 0.5;
-  blobs.blob_garbage_collection_force_threshold = 0.5;
   return {{rocksdb::kDefaultColumnFamilyName, FamilyOptions(kMiB, cache)},
           {"meta", FamilyOptions(8 * kMiB, cache)},
-          {"journal", FamilyOptions(16 * kMiB, cache)},
-          {"blobs", blobs}};
+          {"journal", FamilyOptions(16 * kMiB, cache)}};
 }
 
 absl::Status ToStatus(const rocksdb::Status& status, const std::string& what) {

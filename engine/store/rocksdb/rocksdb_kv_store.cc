@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/store/rocksdb/rocksdb_kv_store.h"
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <system_error>
@@ -10,8 +11,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/store/rocksdb/blob_files.h"
 #include "engine/store/rocksdb/commit_mark.h"
 #include "engine/store/rocksdb/database_options.h"
 #include "engine/store/rocksdb/log_files.h"
@@ -34,6 +37,10 @@ rocksdb::Slice Slice(std::string_view bytes) {
 
 std::string_view View(const rocksdb::Slice& slice) {
   return {slice.data(), slice.size()};
+}
+
+rocksdb::Env* EnvOf(const RocksDbOptions& options) {
+  return options.env != nullptr ? options.env : rocksdb::Env::Default();
 }
 
 constexpr char kManifestPrefix[] = "/MANIFEST-";
@@ -78,6 +85,7 @@ struct RocksDbKvStore::Database {
   }
 
   rocksdb::ColumnFamilyHandle* family(Space space) const {
+    MNEME_CHECK(space != Space::kBlobs);  // which are files
     return families[1 + static_cast<size_t>(space)];
   }
   std::unique_ptr<rocksdb::Iterator> Iterate(Space space,
@@ -102,9 +110,11 @@ struct RocksDbKvStore::Database {
 
 RocksDbKvStore::RocksDbKvStore(std::string directory,
                                const RocksDbOptions& options,
-                               std::unique_ptr<StoreDirectory> files)
+                               std::unique_ptr<StoreDirectory> files,
+                               std::unique_ptr<BlobFiles> blobs)
     : directory_(std::move(directory)),
       options_(options),
+      blobs_(std::move(blobs)),
       files_(std::move(files)) {}
 
 RocksDbKvStore::~RocksDbKvStore() {
@@ -116,8 +126,10 @@ absl::StatusOr<std::unique_ptr<RocksDbKvStore>> RocksDbKvStore::Open(
     const std::string& directory, const RocksDbOptions& options) {
   MNEME_ASSIGN_OR_RETURN(std::unique_ptr<StoreDirectory> files,
                          StoreDirectory::Lock(directory));
-  std::unique_ptr<RocksDbKvStore> store(
-      new RocksDbKvStore(directory, options, std::move(files)));
+  MNEME_ASSIGN_OR_RETURN(std::unique_ptr<BlobFiles> blobs,
+                         BlobFiles::Open(directory, EnvOf(options)));
+  std::unique_ptr<RocksDbKvStore> store(new RocksDbKvStore(
+      directory, options, std::move(files), std::move(blobs)));
   const absl::MutexLock lock(&store->write_mutex_);
   MNEME_RETURN_IF_ERROR(store->OpenDatabase(absl::nullopt));
   return store;
@@ -235,11 +247,9 @@ absl::Status RocksDbKvStore::CheckRoom(const Batch& batch) const {
     }
   }
   if (added == 0 || (drops && added <= kSmallBytes)) return absl::OkStatus();
-  rocksdb::Env* env =
-      options_.env != nullptr ? options_.env : rocksdb::Env::Default();
   uint64_t free_bytes = 0;
-  MNEME_RETURN_IF_ERROR(
-      ToStatus(env->GetFreeSpace(directory_, &free_bytes), directory_));
+  MNEME_RETURN_IF_ERROR(ToStatus(
+      EnvOf(options_)->GetFreeSpace(directory_, &free_bytes), directory_));
   if (free_bytes >= static_cast<uint64_t>(options_.min_free_bytes)) {
     return absl::OkStatus();
   }
@@ -248,8 +258,26 @@ absl::Status RocksDbKvStore::CheckRoom(const Batch& batch) const {
                                        options_.min_free_bytes, " are kept"));
 }
 
+absl::Status RocksDbKvStore::WriteBlobs(const Batch& batch) {
+  for (const Change& change : batch) {
+    MNEME_CHECK(change.space == Space::kBlobs);
+    if (change.kind == Change::Kind::kPut) {
+      MNEME_RETURN_IF_ERROR(blobs_->Put(change.key, change.value));
+    } else {
+      blobs_->Drop(change.key);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RocksDbKvStore::Write(const Batch& batch, bool sync) {
   MNEME_RETURN_IF_ERROR(CheckRoom(batch));
+  const auto of_blob = [](const Change& change) {
+    return change.space == Space::kBlobs;
+  };
+  if (std::any_of(batch.begin(), batch.end(), of_blob)) {
+    return WriteBlobs(batch);
+  }
   const absl::MutexLock lock(&write_mutex_);
   if (failed_) {
     CloseDatabase();
@@ -335,6 +363,19 @@ absl::StatusOr<absl::optional<KvStore::Entry>> RocksDbKvStore::Last(
       {entry->key().ToString(), entry->value().ToString()});
 }
 
+absl::StatusOr<bool> RocksDbKvStore::GetBlob(std::string_view key,
+                                             std::string& value) const {
+  return blobs_->Get(key, value);
+}
+
+absl::Status RocksDbKvStore::SyncBlob(std::string_view key) {
+  return blobs_->Sync(key);
+}
+
+absl::StatusOr<std::vector<std::string>> RocksDbKvStore::BlobKeys() const {
+  return blobs_->Keys();
+}
+
 absl::Status RocksDbKvStore::Compact() {
   MNEME_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, Open());
   {
@@ -347,9 +388,6 @@ absl::Status RocksDbKvStore::Compact() {
   rocksdb::CompactRangeOptions compact;
   compact.bottommost_level_compaction =
       rocksdb::BottommostLevelCompaction::kForce;
-  compact.blob_garbage_collection_policy =
-      rocksdb::BlobGarbageCollectionPolicy::kForce;
-  compact.blob_garbage_collection_age_cutoff = 1.0;
   for (rocksdb::ColumnFamilyHandle* family : database->families) {
     MNEME_RETURN_IF_ERROR(
         ToStatus(database->db->CompactRange(compact, family, nullptr, nullptr),
@@ -359,11 +397,12 @@ absl::Status RocksDbKvStore::Compact() {
 }
 
 int64_t RocksDbKvStore::used_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = blobs_->used_bytes();
   std::error_code error;
   for (const auto& file :
        std::filesystem::directory_iterator(directory_, error)) {
     std::error_code gone;  // files come and go
+    if (!file.is_regular_file(gone)) continue;
     const auto size = file.file_size(gone);
     if (!gone) bytes += static_cast<int64_t>(size);
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -17,6 +18,7 @@ class Env;
 
 namespace mneme {
 
+class BlobFiles;
 class StoreDirectory;
 
 struct RocksDbOptions {
@@ -27,8 +29,8 @@ struct RocksDbOptions {
   rocksdb::Env* env = nullptr;
 };
 
-// In a directory of RocksDB's, one column family for each space: see
-// FORMAT.md.
+// In a directory of RocksDB's, with a column family for each space but kBlobs,
+// whose values are files beside it: see FORMAT.md.
 //
 // After a failed write, the next one closes the database, cuts off its log what
 // failed, and opens it again. If it cannot be opened, reads are UNAVAILABLE,
@@ -37,7 +39,7 @@ class RocksDbKvStore final : public KvStore {
  public:
   // What one takes at most of the memory: write buffers, twice while they are
   // flushed; the block cache; tables held open; the buffers of a compaction.
-  static constexpr int64_t kWriteBufferBytes = 40 << 20;
+  static constexpr int64_t kWriteBufferBytes = 24 << 20;
   static constexpr int64_t kBlockCacheBytes = 16 << 20;
   static constexpr int64_t kMemoryBytes =
       2 * kWriteBufferBytes + kBlockCacheBytes + (32 << 20);
@@ -60,6 +62,10 @@ class RocksDbKvStore final : public KvStore {
           read) const override;
   absl::StatusOr<absl::optional<Entry>> Last(
       Space space, std::string_view begin, std::string_view end) const override;
+  absl::StatusOr<bool> GetBlob(std::string_view key,
+                               std::string& value) const override;
+  absl::Status SyncBlob(std::string_view key) override;
+  absl::StatusOr<std::vector<std::string>> BlobKeys() const override;
   absl::Status Compact() override;
   int64_t used_bytes() const override;
   bool durable() const override { return true; }
@@ -68,8 +74,10 @@ class RocksDbKvStore final : public KvStore {
   struct Database;
 
   RocksDbKvStore(std::string directory, const RocksDbOptions& options,
-                 std::unique_ptr<StoreDirectory> files);
+                 std::unique_ptr<StoreDirectory> files,
+                 std::unique_ptr<BlobFiles> blobs);
 
+  absl::Status WriteBlobs(const Batch& batch);
   // Checks the files first, and cuts what comes behind the change `last`.
   absl::Status OpenDatabase(absl::optional<uint64_t> last) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
@@ -89,6 +97,7 @@ class RocksDbKvStore final : public KvStore {
 
   const std::string directory_;
   const RocksDbOptions options_;
+  const std::unique_ptr<BlobFiles> blobs_;
 
   mutable absl::Mutex write_mutex_;  // one write at a time
   const std::unique_ptr<StoreDirectory> files_ ABSL_GUARDED_BY(write_mutex_);

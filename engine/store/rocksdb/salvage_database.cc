@@ -80,10 +80,8 @@ absl::Status SalvageDatabase(const std::string& directory,
   }
   if (!opened.ok()) {
     note("rebuilt the database from its tables", opened);
-    // A table that cannot be read is set aside as a whole, and the files of
-    // blobs are not taken over.
+    // A table that cannot be read is set aside as a whole.
     salvage.complete = false;
-    salvage.rebuilt = true;
     MNEME_RETURN_IF_ERROR(
         ToStatus(rocksdb::RepairDB(directory, DatabaseOptions(options.env),
                                    ColumnFamilies()),

@@ -15,7 +15,6 @@ struct DatabaseSalvage {
   // All that was ever committed is known to be there, but for contents that
   // fail their checksums when they are read.
   bool complete = true;
-  bool rebuilt = false;              // without what was in blob files
   std::vector<std::string> actions;  // a sentence each
 };
 

@@ -33,7 +33,7 @@ absl::Status Failed(const char* action, const std::string& path) {
 bool IsOfNewStore(const std::filesystem::directory_entry& file) {
   const std::string name = file.path().filename().string();
   for (const char* prefix : {"LOCK", "LOG", "IDENTITY", "CURRENT", "MANIFEST-",
-                             "OPTIONS-", "FORMAT", "COMMITTED"}) {
+                             "OPTIONS-", "FORMAT", "COMMITTED", "blobs"}) {
     if (name.rfind(prefix, 0) == 0) return true;
   }
   std::error_code error;
@@ -108,7 +108,7 @@ absl::StatusOr<std::unique_ptr<StoreDirectory>> StoreDirectory::LockDamaged(
   uint64_t version = 0;
   if (!whole && format.ok() && format->rfind(kFormatPrefix, 0) == 0 &&
       absl::SimpleAtoi(format->substr(sizeof kFormatPrefix - 1), &version) &&
-      version != 1) {
+      version != 2) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, "/FORMAT: found \"", absl::CEscape(*format),
                      "\", want \"", absl::CEscape(kFormat), "\""));

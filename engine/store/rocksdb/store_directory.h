@@ -12,11 +12,12 @@
 
 namespace mneme {
 
-// The directory of a store: RocksDB's files, a commit mark, and a FORMAT file
-// that is written once the database is there. Locked while the object lives.
+// The directory of a store: RocksDB's files, blobs, a commit mark, and a FORMAT
+// file that is written once the database is there. Locked while the object
+// lives.
 class StoreDirectory {
  public:
-  static constexpr char kFormat[] = "mneme-store 1\n";
+  static constexpr char kFormat[] = "mneme-store 2\n";
 
   // Creates the directory, for the owner alone, where there is none.
   // FAILED_PRECONDITION if another process has it open, if it is of another
