@@ -136,6 +136,10 @@ class EngineImpl final : public Engine, private SessionHost {
   }
   absl::StatusOr<Replayed> Replay(const Session& session, const AskRecord& ask,
                                   ReplayedTask replayed) override;
+  absl::StatusOr<ByteBudget::Reservation> Reserve(int64_t bytes,
+                                                  const char* what) override {
+    return residency_.Reserve(bytes, what);
+  }
   void OnTaskResumed(const std::shared_ptr<Task>& task) override {
     tasks_.Add(task);
   }

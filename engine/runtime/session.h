@@ -117,6 +117,10 @@ class SessionHost {
   virtual absl::StatusOr<Replayed> Replay(const Session& session,
                                           const AskRecord& ask,
                                           ReplayedTask replayed) = 0;
+  // Memory, for which idle sessions are put out. RESOURCE_EXHAUSTED
+  // (RAM_BUDGET). Blocks.
+  virtual absl::StatusOr<ByteBudget::Reservation> Reserve(int64_t bytes,
+                                                          const char* what) = 0;
   // A task of the journal goes on: it may run for long. Called under the
   // session's lock.
   virtual void OnTaskResumed(const std::shared_ptr<Task>& task) = 0;
@@ -336,9 +340,24 @@ class Session final : public Lane,
 
   enum class Place { kCold, kLoading, kHot, kLeaving };
 
+  // Memory for a journal while it is there, which may be long where an answer
+  // was.
+  class JournalRoom {
+   public:
+    explicit JournalRoom(SessionHost* host) : host_(host) {}
+    // So many bytes in all. Errors as SessionHost::Reserve.
+    absl::Status Hold(int64_t bytes);
+
+   private:
+    SessionHost* host_;
+    int64_t bytes_ = 0;
+    std::vector<ByteBudget::Reservation> parts_;
+  };
+
   // What the journal says and memory does not have yet.
   struct Replay {
     JournalReplay journal;
+    JournalRoom room;
     int64_t position = 0;  // where it began
     LoadReport report;
     absl::Duration start;
@@ -574,6 +593,7 @@ class Session final : public Lane,
   struct Read {
     std::unique_ptr<Hot> hot;
     StoredJournal journal;
+    JournalRoom room;
   };
   absl::StatusOr<Read> ReadHot(const SessionRecord& record,
                                uint64_t end_seq) const;

@@ -320,11 +320,15 @@ absl::Status Session::Rollback(const RollbackOptions& options) {
             ? CheckKept(record_, NextOffset(), options.offset)
             : FindSnapshot(record_, options.snapshot).status());
   }
+  JournalRoom room(host_);
   return Edit(options.takeover, SessionEvent::Kind::kRolledBack,
-              options.request, [this, &options](StoredEdit& edited) {
-                return options.snapshot.empty()
-                           ? edited.CutAt(options.offset, *store_)
-                           : edited.TakeBack(options.snapshot);
+              options.request, [&](StoredEdit& edited) {
+                if (!options.snapshot.empty()) {
+                  return edited.TakeBack(options.snapshot);
+                }
+                return edited.CutAt(
+                    options.offset, *store_,
+                    [&room](int64_t bytes) { return room.Hold(bytes); });
               });
 }
 

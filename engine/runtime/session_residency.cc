@@ -127,13 +127,28 @@ absl::StatusOr<Session::Read> Session::ReadHot(const SessionRecord& record,
                                               hot->history.next_offset()));
     }
   }
+  JournalRoom room(host_);
   MNEME_ASSIGN_OR_RETURN(
       StoredJournal journal,
       ReadStoredJournal(
           *store_, uid(),
           {.seq = record.replay_seq, .offset = hot->history.next_offset()},
-          end_seq));
-  return Read{.hot = std::move(hot), .journal = std::move(journal)};
+          end_seq, [&room](int64_t bytes) { return room.Hold(bytes); }));
+  return Read{.hot = std::move(hot),
+              .journal = std::move(journal),
+              .room = std::move(room)};
+}
+
+absl::Status Session::JournalRoom::Hold(int64_t bytes) {
+  constexpr int64_t kLeast = 16 << 10;
+  if (bytes <= bytes_) return absl::OkStatus();
+  // Twice as much as before, so that long ones are made of few parts.
+  const int64_t more = std::max({bytes - bytes_, bytes_, kLeast});
+  MNEME_ASSIGN_OR_RETURN(ByteBudget::Reservation part,
+                         host_->Reserve(more, "a session's journal"));
+  parts_.push_back(std::move(part));
+  bytes_ += more;
+  return absl::OkStatus();
 }
 
 std::string Session::FindGoodSnapshot(const SessionRecord& record) const {
@@ -187,6 +202,7 @@ void Session::LoadFrom(ByteBudget::Reservation reservation) {
       hot_->replay =
           Replay{.journal = JournalReplay(std::move(read->journal.records),
                                           hot_->history.next_offset()),
+                 .room = std::move(read->room),
                  .position = hot_->state->position(),
                  .report = {},
                  .start = start};

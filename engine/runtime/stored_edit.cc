@@ -75,7 +75,8 @@ absl::Status StoredEdit::TakeBack(const std::string& snapshot) {
   return absl::OkStatus();
 }
 
-absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
+absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store,
+                               HoldJournal hold) {
   MNEME_RETURN_IF_ERROR(CheckKept(record_, had_.offset, offset));
   if (offset == 0) {
     Empty();
@@ -99,7 +100,9 @@ absl::Status StoredEdit::CutAt(int64_t offset, const SessionStore& store) {
       .seq = seq, .offset = ring.empty() ? 0 : ring.back().offset};
   MNEME_ASSIGN_OR_RETURN(
       const StoredJournal had,
-      ReadStoredJournal(store, record_.uid, begin, had_.seq));
+      ReadStoredJournal(store, record_.uid, begin, had_.seq,
+                        // What it has, and what is kept of that.
+                        [&](int64_t bytes) { return hold(2 * bytes); }));
   // At its end nothing is cut, but an answer that runs ends.
   MNEME_ASSIGN_OR_RETURN(
       const std::vector<JournalRecord> kept,

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "engine/runtime/session_writes.h"
+#include "engine/runtime/stored_journal.h"
 #include "engine/runtime/types.h"
 #include "engine/store/session_store.h"
 
@@ -43,8 +44,10 @@ class StoredEdit {
   // To what it was when the snapshot was taken. Errors as FindSnapshot.
   absl::Status TakeBack(const std::string& snapshot);
   // To the first `offset` of its history. Errors as CheckKept; OUT_OF_RANGE
-  // too if a token goes across the offset; DATA_LOSS. Blocks.
-  absl::Status CutAt(int64_t offset, const SessionStore& store);
+  // too if a token goes across the offset; DATA_LOSS; what `hold` returns.
+  // Blocks.
+  absl::Status CutAt(int64_t offset, const SessionStore& store,
+                     HoldJournal hold);
 
   // Changes what it has to in the session's record, which may have been changed
   // otherwise since; what was quarantined is whole again.

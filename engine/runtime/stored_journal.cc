@@ -27,12 +27,26 @@ std::vector<std::string_view> PiecesOf(const JournalRecord& record) {
   return pieces;
 }
 
+// What a record takes at most, decoded.
+int64_t MemoryBytes(const JournalRecord& record) {
+  // Fields that are short, and a vector's room to grow.
+  int64_t bytes = 2 * sizeof(JournalRecord) + 1024;
+  if (const auto* said = std::get_if<SaidRecord>(&record.body)) {
+    bytes += 2 * static_cast<int64_t>(said->tokens.size() * sizeof(TakenToken));
+  }
+  for (const std::string_view piece : PiecesOf(record)) {
+    bytes += static_cast<int64_t>(piece.size());
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<StoredJournal> ReadStoredJournal(
     const SessionStore& store, const std::string& uid,
-    const SessionWrites::Place& begin, uint64_t end_seq) {
+    const SessionWrites::Place& begin, uint64_t end_seq, HoldJournal hold) {
   StoredJournal journal;
+  int64_t memory_bytes = 0;
   SessionWrites::Place at = begin;
   absl::Status wrong;
   const auto read = [&](uint64_t seq, std::string_view payload) {
@@ -49,6 +63,8 @@ absl::StatusOr<StoredJournal> ReadStoredJournal(
     } else {
       at = {.seq = seq + 1, .offset = record->end_offset};
       journal.bytes += static_cast<int64_t>(payload.size());
+      memory_bytes += MemoryBytes(*record);
+      wrong = hold(memory_bytes);
       journal.records.push_back(*std::move(record));
     }
     return wrong.ok();

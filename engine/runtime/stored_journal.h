@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "engine/runtime/session_writes.h"
 #include "engine/runtime/task.h"
@@ -17,16 +18,21 @@
 
 namespace mneme {
 
+// Told of the bytes of memory that the records read so far take together, it
+// may end the reading with an error.
+using HoldJournal = absl::FunctionRef<absl::Status(int64_t bytes)>;
+
 // What the journal of a session says from a snapshot on.
 struct StoredJournal {
   std::vector<JournalRecord> records;
   int64_t bytes = 0;  // that they take in the store
 };
 // From `begin` to record `end_seq`, which is not read. DATA_LOSS if a record is
-// damaged or missing, or does not begin where the one before it ends. Blocks.
+// damaged or missing, or does not begin where the one before it ends; what
+// `hold` returns. Blocks.
 absl::StatusOr<StoredJournal> ReadStoredJournal(
     const SessionStore& store, const std::string& uid,
-    const SessionWrites::Place& begin, uint64_t end_seq);
+    const SessionWrites::Place& begin, uint64_t end_seq, HoldJournal hold);
 
 // Where the journal of a session begins.
 SessionWrites::Place JournalBegin(const SessionRecord& record);

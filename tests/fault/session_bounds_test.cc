@@ -100,6 +100,29 @@ TEST_F(SessionBoundsTest, AnImportPutsIdleSessionsOut) {
   EXPECT_THAT(engine_->ImportSession({.id = "i"}).status(), IsOk());
 }
 
+TEST_F(SessionBoundsTest, WhatIsReplayedIsCountedWhileItIsRead) {
+  constexpr int kPieces = 8;
+  constexpr int64_t kPieceBytes = 32 << 10;
+  Start();
+  Create("s");
+  for (int i = 0; i < kPieces; ++i) {
+    ASSERT_THAT(Append("s", std::string(kPieceBytes, 'x')), IsOk());
+  }
+  const std::string stand = Stand("s");
+  const int64_t hot = engine_->stats().session_memory_used_bytes;
+  Crash();
+  EngineOptions options = Options();
+  options.session_memory_bytes = hot + kPieces * kPieceBytes / 2;
+  Start(options);
+  EXPECT_THAT(AwaitDescription("s"), HasReason("RAM_BUDGET"));
+  ASSERT_THAT(engine_->SetSessionMemory(hot + 2 * kPieces * kPieceBytes),
+              IsOk());
+  EXPECT_EQ(Stand("s"), stand);
+  EXPECT_TRUE(Eventually([&] {
+    return engine_->stats().session_memory_used_bytes <= hot;
+  })) << "the journal's memory is kept";
+}
+
 // -- A session's part of the store -------------------------------------------
 
 class SessionQuotaTest : public SessionBoundsTest {

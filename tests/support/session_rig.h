@@ -87,6 +87,10 @@ class SessionRig final : public SessionHost {
                                   ReplayedTask /*replayed*/) override {
     return absl::UnimplementedError("the rig makes no tasks");
   }
+  absl::StatusOr<ByteBudget::Reservation> Reserve(int64_t bytes,
+                                                  const char* what) override {
+    return budget_.Reserve(bytes, what);
+  }
   void OnTaskResumed(const std::shared_ptr<Task>& /*task*/) override {}
 
  private:
@@ -94,6 +98,7 @@ class SessionRig final : public SessionHost {
   Observer observer_;
   const std::unique_ptr<SessionStore> store_;
   BufferPool buffers_{1};
+  ByteBudget budget_{int64_t{1} << 30};
   int made_ = 0;
 };
 
