@@ -5,6 +5,7 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/random/random.h"
@@ -20,6 +21,9 @@
 
 namespace mneme::client {
 namespace {
+
+// The longest time between two dials of a server that is not there.
+constexpr absl::Duration kLongestRedial = absl::Milliseconds(500);
 
 // A random UUID.
 std::string NewRequestId() {
@@ -103,10 +107,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // A lost connection is dialled again as soon as calls are made again, not
-  // after gRPC's own waits of a second and more.
+  // A lost server is dialled again soon, not after gRPC's own waits of a second
+  // to two minutes.
   const auto milliseconds = [](absl::Duration duration) {
-    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+    return static_cast<int>(
+        absl::ToInt64Milliseconds(std::min(duration, kLongestRedial)));
   };
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
                    milliseconds(options.first_backoff));

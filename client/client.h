@@ -42,7 +42,8 @@ struct ClientOptions {
   // server is UNAVAILABLE or asks to come back later; from 1.
   int max_attempts = 4;
   // Waits between attempts: from the first to the longest, doubling; what the
-  // server asks for (RetryInfo) is waited for at least.
+  // server asks for (RetryInfo) is waited for at least. A wait ends early when
+  // a server that could not be reached can be.
   absl::Duration first_backoff = absl::Milliseconds(50);
   absl::Duration longest_backoff = absl::Seconds(1);
   // An append whose stream breaks goes on with another one. It gives up when

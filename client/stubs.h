@@ -25,7 +25,8 @@ struct Client::Stubs {
         memory(v1::Memory::NewStub(channel)),
         models(v1::Models::NewStub(channel)),
         operations(v1::Operations::NewStub(channel)),
-        health(grpc::health::v1::Health::NewStub(channel)) {}
+        health(grpc::health::v1::Health::NewStub(channel)),
+        calls(channel) {}
 
   const std::unique_ptr<v1::Sessions::Stub> sessions;
   const std::unique_ptr<v1::Memory::Stub> memory;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "client/crc32c.h"
 #include "client/history_digest.h"
@@ -58,13 +59,14 @@ FakeServer::FakeServer(const FakeOptions& options)
       acknowledged_(options.next_offset) {
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(),
                            &port);
   builder.RegisterService(static_cast<v1::Memory::Service*>(this));
   builder.RegisterService(static_cast<v1::Sessions::Service*>(this));
   builder.RegisterService(static_cast<v1::Models::Service*>(this));
   server_ = builder.BuildAndStart();
-  address_ = absl::StrCat("127.0.0.1:", port);
+  address_ =
+      absl::StrReplaceAll(options.address, {{":0", absl::StrCat(":", port)}});
 }
 
 FakeServer::~FakeServer() {

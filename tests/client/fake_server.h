@@ -25,6 +25,7 @@
 namespace mneme::client {
 
 struct FakeOptions {
+  std::string address = "127.0.0.1:0";
   v1::Session::Unit unit = v1::Session::TEXT;
   v1::Session::Durability durability = v1::Session::NONE;
   int64_t max_inflight_bytes = 1024;
