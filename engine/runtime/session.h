@@ -689,6 +689,9 @@ class Session final : public Lane,
   std::vector<std::weak_ptr<Task>> copies_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::function<void(absl::Status)>> quiet_ ABSL_GUARDED_BY(mutex_);
 
+  // Edit has copied the record, and has not yet handed in what it makes of it.
+  bool editing_ ABSL_GUARDED_BY(mutex_) = false;
+
   // Of the journal.
   SessionWrites writes_ ABSL_GUARDED_BY(mutex_);
   // Raised when history is given up or taken back.

@@ -139,7 +139,12 @@ absl::StatusOr<Session::Contents> Session::QuietContents() {
 absl::Status Session::DropSnapshot(const std::string& name,
                                    const Remembering& remember) {
   return WaitFor<absl::Status>([&](SessionStore::Done done) {
+    auto unedited = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return !editing_;
+    };
     absl::MutexLock lock(&mutex_);
+    // An edit may be about to make the session what the snapshot has.
+    mutex_.Await(absl::Condition(&unedited));
     absl::Status refused = CheckAlive();
     const auto found = record_.named.find(name);
     if (refused.ok() && found == record_.named.end()) {
@@ -255,19 +260,22 @@ absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
       if (hot_ != nullptr) DropHot(after);
       place_ = Place::kLeaving;
       edit.emplace(record_, writes_.end());
+      editing_ = true;
       ++run_;  // no snapshot comes between
     }
     Do(after);
     const absl::Status made = make(*edit);
-    if (!made.ok() && fenced) {
-      // Those who were fenced were told of an epoch.
+    if (!made.ok()) {
       absl::MutexLock lock(&mutex_);
+      editing_ = false;
+      if (!fenced) return made;
+      // Those who were fenced were told of an epoch.
       SessionRecord& record = EditRecord();
       ++record.epoch;
       ++record.revision;
       PutRecord();
+      return made;
     }
-    MNEME_RETURN_IF_ERROR(made);
     return Put(*std::move(edit), kind, request);
   }();
   Release();
@@ -280,6 +288,7 @@ absl::Status Session::Put(StoredEdit edit, SessionEvent::Kind kind,
   const absl::Status stored =
       WaitFor<absl::Status>([&](SessionStore::Done done) {
         absl::MutexLock lock(&mutex_);
+        editing_ = false;
         SessionRecord& record = EditRecord();
         edit.Apply(record);
         ++record.epoch;

@@ -239,6 +239,29 @@ TEST_F(SessionRacesTest, ASnapshotThatIsWrittenDuringARollbackComesTooLate) {
   EXPECT_EQ(Stand("s"), stand);
 }
 
+TEST_F(SessionRacesTest, ASnapshotIsNotDroppedWhileARollbackIsMade) {
+  Start();
+  const std::string stand = StandOf(std::string(10, 'x'));
+  Create("s", std::string(30, 'x'));
+  Later<SnapshotInfo> kept;
+  engine_->CreateSnapshot({.session = "s", .name = "n"}, kept.done());
+  ASSERT_THAT(kept.Await(), IsOk());
+  faults_->HoldScans(Space::kJournal);
+  Later<SessionInfo> back;
+  engine_->RollbackSession({.session = "s", .offset = 10}, back.done());
+  ASSERT_TRUE(faults_->AwaitHeld());
+  Later<SnapshotInfo> dropped;
+  engine_->DeleteSnapshot({.session = "s", .name = "n"}, dropped.done());
+  EXPECT_FALSE(Eventually([&] { return dropped.told(); }, absl::Seconds(1)));
+  faults_->Release();
+  EXPECT_THAT(back.Await(), IsOk());
+  EXPECT_THAT(dropped.Await(), IsOk());
+  EXPECT_EQ(Stand("s"), stand);
+  Crash();
+  Start();
+  EXPECT_EQ(Stand("s"), stand);
+}
+
 // -- Loads -------------------------------------------------------------------
 
 TEST_F(SessionRacesTest, ASessionUpdatedWhileItWasLoadedCanLeaveMemory) {
