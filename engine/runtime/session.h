@@ -629,6 +629,8 @@ class Session final : public Lane,
   // has ended something. ABORTED (SESSION_BUSY).
   absl::StatusOr<bool> Seize(bool takeover) ABSL_LOCKS_EXCLUDED(mutex_);
   void Release() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Until what was written so far is stored. Errors of the store.
+  absl::Status AwaitStored() ABSL_LOCKS_EXCLUDED(mutex_);
   // Has it stored that it is as `edit` makes it.
   absl::Status Put(StoredEdit edit, SessionEvent::Kind kind,
                    const RequestTag<SessionInfo>& request)

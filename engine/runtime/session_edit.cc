@@ -104,7 +104,11 @@ absl::StatusOr<StoredSnapshot> Session::KeepSnapshot(
     MNEME_RETURN_IF_ERROR(StoreEncoded(*contents, encoded, name, remember));
     return encoded.snapshot;
   }
-  if (name.empty()) return encoded.snapshot;
+  if (name.empty()) {
+    // It may be on its way to the store, and then not get there.
+    MNEME_RETURN_IF_ERROR(AwaitStored());
+    return encoded.snapshot;
+  }
   encoded.snapshot.name = name;
   encoded.snapshot.create_time = clock_->Now();
   MNEME_RETURN_IF_ERROR(WaitFor<absl::Status>([&](SessionStore::Done done) {
@@ -237,22 +241,26 @@ void Session::Release() {
   Do(after);
 }
 
+absl::Status Session::AwaitStored() {
+  return WaitFor<absl::Status>([&](SessionStore::Done done) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!writes_.idle()) {
+        Submit(writes_.Next(uid()), writes_.end(), std::move(done));
+        return;
+      }
+    }
+    done(absl::OkStatus());
+  });
+}
+
 absl::Status Session::Edit(bool takeover, SessionEvent::Kind kind,
                            const RequestTag<SessionInfo>& request,
                            absl::FunctionRef<absl::Status(StoredEdit&)> make) {
   MNEME_ASSIGN_OR_RETURN(const bool fenced, Seize(takeover));
   const absl::Status status = [&]() -> absl::Status {
     // What was accepted is in the journal then, or never will be.
-    MNEME_RETURN_IF_ERROR(WaitFor<absl::Status>([&](SessionStore::Done done) {
-      {
-        absl::MutexLock lock(&mutex_);
-        if (!writes_.idle()) {
-          Submit(writes_.Next(uid()), writes_.end(), std::move(done));
-          return;
-        }
-      }
-      done(absl::OkStatus());
-    }));
+    MNEME_RETURN_IF_ERROR(AwaitStored());
     Afterwards after;
     absl::optional<StoredEdit> edit;
     {

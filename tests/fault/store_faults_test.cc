@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "engine/store/kv_session_store.h"
 #include "engine/store/memory/memory_kv_store.h"
 #include "gmock/gmock.h"
@@ -87,8 +88,10 @@ class StoreFaultsTest : public ::testing::Test {
       if (status.ok()) continue;
       ASSERT_THAT(status, HasReason("STORE_UNAVAILABLE"));
       ASSERT_LT(++failures, 20)
-          << Next().id() << " step " << Next().next_step();
+          << Next().id() << " step " << Next().next_step() << ": " << status;
       mend();
+      // What failed may still be loading, and refuse writes until it has.
+      absl::SleepFor(absl::Milliseconds(1));
     }
   }
   void CheckAll() {

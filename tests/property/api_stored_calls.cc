@@ -295,9 +295,12 @@ void ApiCaller::Rollback() {
   if (!Expect(info, wants)) {
     if (across && had_writer && options.takeover &&
         absl::IsOutOfRange(info.status())) {
-      // Those who were fenced were told of an epoch.
-      Fenced(*session);
+      // Those who were fenced were told of an epoch. What is older than all
+      // that is kept is refused before.
       const Infos now = engine_->GetSession(session->id);
+      if (now->epoch != session->epoch || options.offset > oldest) {
+        Fenced(*session);
+      }
       session->epoch = now->epoch;
       session->revision = now->revision;
     }
