@@ -92,8 +92,9 @@ int64_t Session::LabelBytes(const std::map<std::string, std::string>& labels) {
 
 int64_t Session::IndexBytes(const SessionRecord& record) {
   // The object with its record, twice while one is on its way to the store,
-  // and the nodes of the tables that hold it.
-  constexpr int64_t kNodes = 512;
+  // the nodes of the tables that hold it, here and in the store, and what the
+  // allocator adds to each.
+  constexpr int64_t kNodes = 1216;
   const auto snapshots =
       static_cast<int64_t>(record.ring.size() + record.named.size() + 2);
   return static_cast<int64_t>(sizeof(Session)) + kNodes +

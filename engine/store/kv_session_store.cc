@@ -102,15 +102,16 @@ absl::Status KvSessionStore::Load() {
 
 // Also sets the number of the next blob.
 absl::Status KvSessionStore::DropOrphans() {
-  MNEME_ASSIGN_OR_RETURN(const std::vector<std::string> keys, kv_->BlobKeys());
   uint64_t next = index_.next_blob();
   KvStore::Batch orphans;
-  for (const std::string& key : keys) {
+  MNEME_RETURN_IF_ERROR(kv_->ForEachBlob([&](std::string_view key) {
     const absl::StatusOr<uint64_t> blob = NumberAtEnd(key);
-    if (!blob.ok()) continue;  // none of a session store's
+    if (!blob.ok()) return;  // none of a session store's
     next = std::max(next, *blob + 1);
-    if (index_.BlobUses(*blob) == 0) DeleteKey(kBlobs, key, orphans);
-  }
+    if (index_.BlobUses(*blob) == 0) {
+      DeleteKey(kBlobs, std::string(key), orphans);
+    }
+  }));
   next_blob_ = next;
   // A damaged record may refer to any of them.
   if (orphans.empty() || index_.any_damaged()) return absl::OkStatus();

@@ -66,8 +66,9 @@ class KvStore {
   // What was put in kBlobs under `key`, and is on its way since, survives a
   // loss of power once this has returned OK. After an error it is not there.
   virtual absl::Status SyncBlob(std::string_view key) = 0;
-  // The keys of kBlobs, in byte order, without their values.
-  virtual absl::StatusOr<std::vector<std::string>> BlobKeys() const = 0;
+  // Tells of the keys of kBlobs, in any order.
+  virtual absl::Status ForEachBlob(
+      absl::FunctionRef<void(std::string_view key)> tell) const = 0;
 
   // Rewrites all so that nothing of what was deleted is left.
   virtual absl::Status Compact() = 0;

@@ -400,8 +400,8 @@ class CliTest(unittest.TestCase):
             times = said[name + "Milliseconds"]
             ordered = [times[p] for p in ("p50", "p90", "p95", "p99", "max")]
             self.assertEqual(ordered, sorted(ordered))
-            # Tokens that arrive together have no time between them.
-            self.assertGreater(times["max"], 0)
+            # Tokens that arrive together have no time between them, and all may.
+            self.assertGreaterEqual(times["max"], 0 if name == "betweenTokens" else 1e-6)
         self.assertEqual(self.bench_sessions(), [])
 
     def test_an_interrupted_bench_tells_what_it_measured_and_cleans_up(self):

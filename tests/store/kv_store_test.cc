@@ -20,6 +20,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 
 using Space = KvStore::Space;
 using Kind = KvStore::Change::Kind;
@@ -54,6 +55,13 @@ class KvStoreTest : public ::testing::TestWithParam<Backing> {
     const auto found = kv_->GetBlob(key, value);
     EXPECT_THAT(found, IsOk());
     return found.value_or(false) ? value : "(none)";
+  }
+  std::vector<std::string> BlobKeys() {
+    std::vector<std::string> keys;
+    EXPECT_THAT(kv_->ForEachBlob(
+                    [&keys](std::string_view key) { keys.emplace_back(key); }),
+                IsOk());
+    return keys;
   }
   Entries Scan(Space space, const std::string& begin, const std::string& end,
                size_t at_most = 1000) {
@@ -173,19 +181,19 @@ TEST_P(KvStoreTest, TheLastIsInTheRangeOrThereIsNone) {
   EXPECT_EQ(LastKey(Space::kJournal, "", "z"), "(none)");
 }
 
-TEST_P(KvStoreTest, BlobsAreListedInByteOrderAndGoWhenTheyAreDeleted) {
+TEST_P(KvStoreTest, BlobsAreListedAndGoWhenTheyAreDeleted) {
   const int64_t before = kv_->used_bytes();
   for (const char* key : {"b", "\x80", "a"}) {
     Put(Space::kBlobs, key, std::string(100000, *key));
     EXPECT_THAT(kv_->SyncBlob(key), IsOk());
   }
-  EXPECT_THAT(*kv_->BlobKeys(), ElementsAre("a", "b", "\x80"));
+  EXPECT_THAT(BlobKeys(), UnorderedElementsAre("a", "b", "\x80"));
   EXPECT_GE(kv_->used_bytes(), before + 300000);
   EXPECT_THAT(kv_->Write({{Kind::kDelete, Space::kBlobs, "b", ""},
                           {Kind::kDelete, Space::kBlobs, "none", ""}},
                          true),
               IsOk());
-  EXPECT_THAT(*kv_->BlobKeys(), ElementsAre("a", "\x80"));
+  EXPECT_THAT(BlobKeys(), UnorderedElementsAre("a", "\x80"));
   EXPECT_EQ(Get(Space::kBlobs, "b"), "(none)");
   EXPECT_EQ(Get(Space::kBlobs, "a"), std::string(100000, 'a'));
   EXPECT_LT(kv_->used_bytes(), before + 300000);

@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -304,10 +303,10 @@ class FaultKvStore final : public KvStore {
     const absl::Status status = faults_->OnSync();
     return status.ok() ? inner_->SyncBlob(key) : status;
   }
-  absl::StatusOr<std::vector<std::string>> BlobKeys() const override {
+  absl::Status ForEachBlob(
+      absl::FunctionRef<void(std::string_view key)> tell) const override {
     const absl::Status status = faults_->OnRead();
-    if (!status.ok()) return status;
-    return inner_->BlobKeys();
+    return status.ok() ? inner_->ForEachBlob(tell) : status;
   }
   absl::Status Compact() override {
     const absl::Status status = faults_->OnRead();

@@ -3,6 +3,7 @@
 
 #include <iterator>
 #include <utility>
+#include <vector>
 
 namespace mneme {
 namespace {
@@ -96,13 +97,18 @@ absl::StatusOr<absl::optional<KvStore::Entry>> MemoryKvStore::Last(
   return absl::optional<Entry>({last->first, last->second});
 }
 
-absl::StatusOr<std::vector<std::string>> MemoryKvStore::BlobKeys() const {
-  const absl::MutexLock lock(&mutex_);
+// `tell` may take locks of its own, so the keys are copied out of this one.
+absl::Status MemoryKvStore::ForEachBlob(
+    absl::FunctionRef<void(std::string_view key)> tell) const {
   std::vector<std::string> keys;
-  for (const auto& [key, value] : maps_[static_cast<size_t>(Space::kBlobs)]) {
-    keys.push_back(key);
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (const auto& [key, value] : maps_[static_cast<size_t>(Space::kBlobs)]) {
+      keys.push_back(key);
+    }
   }
-  return keys;
+  for (const std::string& key : keys) tell(key);
+  return absl::OkStatus();
 }
 
 int64_t MemoryKvStore::used_bytes() const {

@@ -7,7 +7,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -32,7 +31,8 @@ class MemoryKvStore final : public KvStore {
   absl::Status SyncBlob(std::string_view /*key*/) override {
     return absl::OkStatus();
   }
-  absl::StatusOr<std::vector<std::string>> BlobKeys() const override;
+  absl::Status ForEachBlob(
+      absl::FunctionRef<void(std::string_view key)> tell) const override;
   absl::Status Compact() override { return absl::OkStatus(); }
   int64_t used_bytes() const override;
   bool durable() const override { return false; }

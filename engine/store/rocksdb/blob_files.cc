@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/store/rocksdb/blob_files.h"
 
-#include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -39,13 +40,6 @@ absl::StatusOr<std::unique_ptr<BlobFiles>> BlobFiles::Open(
   MNEME_RETURN_IF_ERROR(Checked(env->CreateDirIfMissing(files->directory_)));
   MNEME_RETURN_IF_ERROR(
       Checked(env->NewDirectory(files->directory_, &files->names_)));
-  std::vector<rocksdb::Env::FileAttributes> found;
-  MNEME_RETURN_IF_ERROR(
-      Checked(env->GetChildrenFileAttributes(files->directory_, &found)));
-  const absl::MutexLock lock(&files->mutex_);
-  for (const rocksdb::Env::FileAttributes& file : found) {
-    files->used_bytes_ += static_cast<int64_t>(file.size_bytes);
-  }
   return files;
 }
 
@@ -61,8 +55,8 @@ absl::Status BlobFiles::Put(std::string_view key, std::string_view value) {
       Checked(env_->NewWritableFile(Path(key), &file, rocksdb::EnvOptions())));
   MNEME_RETURN_IF_ERROR(Checked(file->Append({value.data(), value.size()})));
   file->RangeSync(0, value.size()).PermitUncheckedError();  // a hint
+  Count(static_cast<int64_t>(value.size()));
   const absl::MutexLock lock(&mutex_);
-  used_bytes_ += static_cast<int64_t>(value.size());
   unsynced_[std::string(key)] = std::move(file);
   return absl::OkStatus();
 }
@@ -116,25 +110,41 @@ void BlobFiles::Drop(std::string_view key) {
     LogWarning("cannot drop ", path, ": ", status.ToString());
     return;
   }
-  const absl::MutexLock lock(&mutex_);
-  used_bytes_ -= static_cast<int64_t>(size);
+  Count(-static_cast<int64_t>(size));
 }
 
-absl::StatusOr<std::vector<std::string>> BlobFiles::Keys() const {
-  std::vector<std::string> names;
-  MNEME_RETURN_IF_ERROR(Checked(env_->GetChildren(directory_, &names)));
-  std::vector<std::string> keys;
-  for (const std::string& name : names) {
-    absl::optional<std::string> key = KeyOf(name);
-    if (key.has_value()) keys.push_back(*std::move(key));
+absl::Status BlobFiles::ForEach(
+    absl::FunctionRef<void(std::string_view key)> tell) const {
+  std::error_code error;
+  for (std::filesystem::directory_iterator file(directory_, error), end;
+       !error && file != end; file.increment(error)) {
+    const absl::optional<std::string> key =
+        KeyOf(file->path().filename().string());
+    if (key.has_value()) tell(*key);
   }
-  std::sort(keys.begin(), keys.end());
-  return keys;
+  if (!error) return absl::OkStatus();
+  return StoreUnavailable(
+      absl::StrCat("cannot list ", directory_, ": ", error.message()));
 }
 
 int64_t BlobFiles::used_bytes() const {
   const absl::MutexLock lock(&mutex_);
-  return used_bytes_;
+  if (used_bytes_.has_value()) return *used_bytes_;
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& file :
+       std::filesystem::directory_iterator(directory_, error)) {
+    std::error_code gone;
+    const auto size = file.file_size(gone);
+    if (!gone) bytes += static_cast<int64_t>(size);
+  }
+  used_bytes_ = bytes;
+  return bytes;
+}
+
+void BlobFiles::Count(int64_t bytes) {
+  const absl::MutexLock lock(&mutex_);
+  if (used_bytes_.has_value()) *used_bytes_ += bytes;
 }
 
 }  // namespace mneme

@@ -9,12 +9,13 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 #include "rocksdb/env.h"
 
 namespace mneme {
@@ -39,8 +40,10 @@ class BlobFiles {
   absl::StatusOr<bool> Get(std::string_view key, std::string& value) const;
   // One that cannot be dropped is logged, and stays.
   void Drop(std::string_view key);
-  // In their order. UNAVAILABLE.
-  absl::StatusOr<std::vector<std::string>> Keys() const;
+  // Tells of every key, in any order. UNAVAILABLE.
+  absl::Status ForEach(
+      absl::FunctionRef<void(std::string_view key)> tell) const;
+  // The first call looks at every file.
   int64_t used_bytes() const;
 
  private:
@@ -48,12 +51,15 @@ class BlobFiles {
       : directory_(std::move(directory)), env_(env) {}
 
   std::string Path(std::string_view key) const;
+  // So many more are used.
+  void Count(int64_t bytes);
 
   const std::string directory_;
   rocksdb::Env* const env_;
   std::unique_ptr<rocksdb::Directory> names_;  // to be synced
   mutable absl::Mutex mutex_;
-  int64_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Null until somebody has asked.
+  mutable absl::optional<int64_t> used_bytes_ ABSL_GUARDED_BY(mutex_);
   // By key: what was put and is not synced.
   std::map<std::string, std::unique_ptr<rocksdb::WritableFile>, std::less<>>
       unsynced_ ABSL_GUARDED_BY(mutex_);

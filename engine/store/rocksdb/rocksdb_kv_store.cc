@@ -372,8 +372,9 @@ absl::Status RocksDbKvStore::SyncBlob(std::string_view key) {
   return blobs_->Sync(key);
 }
 
-absl::StatusOr<std::vector<std::string>> RocksDbKvStore::BlobKeys() const {
-  return blobs_->Keys();
+absl::Status RocksDbKvStore::ForEachBlob(
+    absl::FunctionRef<void(std::string_view key)> tell) const {
+  return blobs_->ForEach(tell);
 }
 
 absl::Status RocksDbKvStore::Compact() {

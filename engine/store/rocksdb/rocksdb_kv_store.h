@@ -65,7 +65,8 @@ class RocksDbKvStore final : public KvStore {
   absl::StatusOr<bool> GetBlob(std::string_view key,
                                std::string& value) const override;
   absl::Status SyncBlob(std::string_view key) override;
-  absl::StatusOr<std::vector<std::string>> BlobKeys() const override;
+  absl::Status ForEachBlob(
+      absl::FunctionRef<void(std::string_view key)> tell) const override;
   absl::Status Compact() override;
   int64_t used_bytes() const override;
   bool durable() const override { return true; }
