@@ -50,10 +50,16 @@ std::string BlobFiles::Path(std::string_view key) const {
 }
 
 absl::Status BlobFiles::Put(std::string_view key, std::string_view value) {
+  const std::string path = Path(key);
   std::unique_ptr<rocksdb::WritableFile> file;
   MNEME_RETURN_IF_ERROR(
-      Checked(env_->NewWritableFile(Path(key), &file, rocksdb::EnvOptions())));
-  MNEME_RETURN_IF_ERROR(Checked(file->Append({value.data(), value.size()})));
+      Checked(env_->NewWritableFile(path, &file, rocksdb::EnvOptions())));
+  const rocksdb::Status written = file->Append({value.data(), value.size()});
+  if (!written.ok()) {
+    // Here, because it is not counted; what stays goes at the next opening.
+    env_->DeleteFile(path).PermitUncheckedError();
+    return Checked(written);
+  }
   file->RangeSync(0, value.size()).PermitUncheckedError();  // a hint
   Count(static_cast<int64_t>(value.size()));
   const absl::MutexLock lock(&mutex_);
