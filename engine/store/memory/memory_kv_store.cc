@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/status_macros.h"
+
 namespace mneme {
 namespace {
 
@@ -57,12 +59,10 @@ absl::StatusOr<absl::optional<std::string>> MemoryKvStore::Get(
 
 absl::StatusOr<bool> MemoryKvStore::GetBlob(std::string_view key,
                                             std::string& value) const {
-  const absl::MutexLock lock(&mutex_);
-  const Map& map = maps_[static_cast<size_t>(Space::kBlobs)];
-  const auto found = map.find(key);
-  if (found == map.end()) return false;
-  value = found->second;
-  return true;
+  MNEME_ASSIGN_OR_RETURN(absl::optional<std::string> found,
+                         Get(Space::kBlobs, key));
+  if (found.has_value()) value = *std::move(found);
+  return found.has_value();
 }
 
 // `read` may call this store, so each entry is copied out of the lock.
