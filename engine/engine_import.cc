@@ -76,11 +76,7 @@ class EngineImpl::Import final : public SessionImport {
     const auto stored_bytes = static_cast<int64_t>(exported.snapshot.size());
     MNEME_ASSIGN_OR_RETURN(const uint64_t blob,
                            engine.store_->WriteBlob(exported.snapshot));
-    absl::Status synced = engine.store_->SyncBlob(blob);
-    if (!synced.ok()) {
-      engine.store_->DropBlob(blob);
-      return synced;
-    }
+    MNEME_RETURN_IF_ERROR(engine.store_->SyncBlob(blob));
     record.arithmetic_level = header.snapshot.arithmetic_level;
     BeginAt({.blob = blob,
              .offset = header.snapshot.offset,

@@ -444,32 +444,29 @@ absl::Status Session::StoreEncoded(std::string& contents, Encoded& encoded,
   }
   MNEME_ASSIGN_OR_RETURN(const uint64_t blob, store_->WriteBlob(contents));
   DigestState(encoded);  // while the disk writes
-  absl::Status stored = store_->SyncBlob(blob);
-  if (!stored.ok()) {
-    store_->DropBlob(blob);
-    return stored;
-  }
+  MNEME_RETURN_IF_ERROR(store_->SyncBlob(blob));
   encoded.snapshot.blob = blob;
   encoded.snapshot.name = name;
-  stored = WaitFor<absl::Status>([&](SessionStore::Done done) {
-    absl::Status outdated;
-    {
-      absl::MutexLock lock(&mutex_);
-      outdated = CheckAlive();
-      if (outdated.ok() && encoded.run != run_) {
-        outdated = absl::AbortedError(
-            absl::StrCat("session ", id(), " was taken back meanwhile"));
-      }
-      if (outdated.ok()) {
-        AddSnapshot(
-            encoded.snapshot,
-            remember == nullptr ? absl::nullopt : remember(encoded.snapshot),
-            std::move(done));
-        return;
-      }
-    }
-    done(outdated);
-  });
+  const absl::Status stored =
+      WaitFor<absl::Status>([&](SessionStore::Done done) {
+        absl::Status outdated;
+        {
+          absl::MutexLock lock(&mutex_);
+          outdated = CheckAlive();
+          if (outdated.ok() && encoded.run != run_) {
+            outdated = absl::AbortedError(
+                absl::StrCat("session ", id(), " was taken back meanwhile"));
+          }
+          if (outdated.ok()) {
+            AddSnapshot(encoded.snapshot,
+                        remember == nullptr ? absl::nullopt
+                                            : remember(encoded.snapshot),
+                        std::move(done));
+            return;
+          }
+        }
+        done(outdated);
+      });
   store_->DropBlob(blob);  // unless the record has it now
   return stored;
 }

@@ -310,6 +310,7 @@ absl::StatusOr<uint64_t> KvSessionStore::WriteBlob(std::string& contents) {
 absl::Status KvSessionStore::SyncBlob(uint64_t blob) {
   const absl::Status synced = kv_->SyncBlob(BlobKey(blob));
   writable_ = synced.ok();
+  if (!synced.ok()) DropBlob(blob);
   return synced;
 }
 

@@ -64,6 +64,7 @@ class SessionStore {
   // is dropped when the store is opened next, or by DropBlob.
   // It is sealed where it is: what is left in `contents` means nothing.
   virtual absl::StatusOr<uint64_t> WriteBlob(std::string& contents) = 0;
+  // After an error it is dropped.
   virtual absl::Status SyncBlob(uint64_t blob) = 0;
   // One that a record refers to stays.
   virtual void DropBlob(uint64_t blob) = 0;
